@@ -1,0 +1,143 @@
+package targets
+
+import "sort"
+
+// A counter counts what of a plan is subtracted, family by family.
+type counter struct {
+	plan     *Plan
+	blocks   []special         // refused, sorted
+	excluded func(span) uint64 // how many addresses of a span are excluded
+	pubs     []special         // everything that is not public, to find public addresses
+	by       map[string]int
+}
+
+// count fills in what is left, and what is subtracted.
+func (p *Plan) count() {
+	c := &counter{plan: p, by: map[string]int{}}
+	p.left = p.Len()
+	c.family4()
+	for n := range p.six {
+		c.family6(&p.six[n])
+	}
+	for _, s := range p.subtracted {
+		p.left -= s.Count
+	}
+}
+
+func (c *counter) family4() {
+	f := c.plan.cfg.Exclude.freeze()
+	c.blocks, c.pubs = c.plan.cfg.refused(false), specials4
+	c.excluded = none
+	if f != nil && len(f.four) > 0 {
+		c.excluded = f.four.overlap
+	}
+	for x := range c.plan.four.intervals(&c.plan.t) {
+		c.interval(x, c.plan.cfg.Only6, "IPv4 (-6)")
+	}
+}
+
+func (c *counter) family6(s *set[uint128]) {
+	var parts []span // the plan's addresses, roughly: enough to bound Teredo
+	var teredos []special
+	cfg := c.plan.cfg
+	inside := cfg.refusedInside()
+	for x := range s.intervals(&c.plan.t) {
+		if len(parts) > 0 && x.first.hi == parts[len(parts)-1].last.hi {
+			parts[len(parts)-1].last = x.last
+		} else {
+			parts = append(parts, x.span)
+		}
+		teredoSpans(x.span, inside, func(s special) span { return s.span }, func(s special, w span) {
+			teredos = append(teredos, special{w, s.class, wrappedName(s.name, "Teredo")})
+		})
+	}
+	c.blocks, c.pubs = cfg.refused(true), specials6
+	if s.zone != "" {
+		c.blocks = nil // link-local addresses with their zone: parse let nothing else in
+	}
+	c.blocks = sortedSpecials(append(c.blocks, teredos...))
+	c.excluded = none
+	if f := cfg.Exclude.freeze(); f != nil && len(f.four)+len(f.six) > 0 && len(parts) > 0 {
+		c.excluded = f.sixWithin(parts).overlap
+	}
+	for x := range s.intervals(&c.plan.t) {
+		c.interval(x, cfg.Only4, "IPv6 (-4)")
+	}
+}
+
+func none(span) uint64 { return 0 }
+
+func sortedSpecials(s []special) []special {
+	sort.Slice(s, func(i, j int) bool { return s[i].first.less(s[j].first) })
+	return s
+}
+
+// interval counts one interval; away means that its whole family is.
+func (c *counter) interval(x interval, away bool, family string) {
+	ports := uint64(len(c.plan.t.portsOf(x.attr)))
+	left, _ := x.size()
+	if away {
+		c.subtract(family, left, ports)
+		return
+	}
+	n := c.excluded(x.span)
+	c.subtract("excluded", n, ports)
+	left -= n
+	i := sort.Search(len(c.blocks), func(i int) bool { return !c.blocks[i].last.less(x.first) })
+	for ; i < len(c.blocks); i++ {
+		part, ok := c.blocks[i].clip(x.span)
+		if !ok {
+			break
+		}
+		n, _ := part.size()
+		n -= c.excluded(part)
+		c.subtract(c.blocks[i].name, n, ports)
+		left -= n
+	}
+	c.plan.addresses += left
+	c.plan.public = c.plan.public || left > 0 && c.hasPublic(x.span, left)
+}
+
+// hasPublic reports whether a span, of which left addresses are probed, has a
+// public one among them.
+func (c *counter) hasPublic(x span, left uint64) bool {
+	special := uint64(0) // addresses that are probed and not public
+	i := sort.Search(len(c.pubs), func(i int) bool { return !c.pubs[i].last.less(x.first) })
+	for ; i < len(c.pubs) && special < left; i++ {
+		part, ok := c.pubs[i].clip(x)
+		if !ok {
+			break
+		}
+		n, _ := part.size()
+		special += n - c.excluded(part) - c.refusedIn(part)
+	}
+	return special < left
+}
+
+// refusedIn counts the addresses of a span that are refused and not excluded.
+func (c *counter) refusedIn(x span) (n uint64) {
+	i := sort.Search(len(c.blocks), func(i int) bool { return !c.blocks[i].last.less(x.first) })
+	for ; i < len(c.blocks); i++ {
+		part, ok := c.blocks[i].clip(x)
+		if !ok {
+			break
+		}
+		size, _ := part.size()
+		n += size - c.excluded(part)
+	}
+	return n
+}
+
+func (c *counter) subtract(what string, addresses, ports uint64) {
+	if addresses == 0 {
+		return
+	}
+	i, ok := c.by[what]
+	if !ok {
+		i = len(c.plan.subtracted)
+		c.by[what] = i
+		c.plan.subtracted = append(c.plan.subtracted, Subtraction{What: what})
+	}
+	c.plan.subtracted[i].Count += addresses * ports
+	c.plan.subtracted[i].Addresses += addresses
+}
