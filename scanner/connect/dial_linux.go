@@ -1,0 +1,358 @@
+package connect
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/smtpsweep/smtpsweep/scanner"
+)
+
+// firstRepeat is when the first repetition of a SYN may have been sent; before
+// it, one SYN was sent for certain.
+const firstRepeat = 900 * time.Millisecond
+
+// dial starts a connection for a job that may be dialled now. A place within the
+// limit of connections was acquired for it, and one among the neighbours.
+func (l *loop) dial(job scanner.Job) {
+	i, s := l.slots.take(dialing)
+	s.target, s.attempts, s.dials, s.fd = job.Target, job.Attempts, job.Dials, -1
+	s.since = int64(l.now.Sub(l.base))
+	if job.ICMP.From.IsValid() {
+		s.learned = &scanner.Observation{ICMP: job.ICMP, Reason: job.Reason}
+	}
+	if !l.permitted(job.Target) {
+		l.vacate(i, s)
+		l.release()
+		l.finish(job, excluded(job, l.now))
+		return
+	}
+	errno, err := l.connect(s)
+	switch {
+	case err != nil:
+		l.failed(i, s, errnoIn(err), 0)
+	case errno != 0:
+		l.now = time.Now()
+		l.failed(i, s, errno, 1)
+	case !l.glance(i, s):
+		if errno := l.watch(i, s); errno != 0 { // ENOMEM, ENOSPC
+			l.failed(i, s, errno, 1)
+		}
+	}
+}
+
+// connect sends the first SYN of a dial, from a socket of an earlier one if there
+// is any: a socket costs more than a SYN. err says that there is no socket, and
+// errno that no connection can come of it.
+func (l *loop) connect(s *slot) (errno syscall.Errno, err error) {
+	ip6 := s.target.Addr.Is6()
+	used := l.reuse(s, ip6)
+	for {
+		if !used {
+			fd, err := l.socket(ip6)
+			if err != nil {
+				return 0, err
+			}
+			s.fd = int32(fd)
+		}
+		errno = l.sendSYN(int(s.fd), s.target.AddrPort())
+		if errno == unix.EINPROGRESS || errno == unix.EINTR {
+			errno = 0
+		}
+		if errno == 0 || !used {
+			return errno, nil
+		}
+		used = false // a new socket tells whether it is the way or the socket
+		l.closeSocket(s)
+	}
+}
+
+// sendSYN is connect(2).
+func (l *loop) sendSYN(fd int, to netip.AddrPort) syscall.Errno {
+	var port [2]byte
+	binary.BigEndian.PutUint16(port[:], to.Port())
+	sa, size := unsafe.Pointer(&l.sa4), unsafe.Sizeof(l.sa4)
+	if a := to.Addr(); a.Is4() {
+		l.sa4 = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: binary.NativeEndian.Uint16(port[:]), Addr: a.As4()}
+	} else {
+		l.sa6 = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: binary.NativeEndian.Uint16(port[:]), Addr: a.As16(), Scope_id: zoneID(a.Zone())}
+		sa, size = unsafe.Pointer(&l.sa6), unsafe.Sizeof(l.sa6)
+	}
+	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(sa), size)
+	return errno
+}
+
+// glance looks for an answer that is there when connect returns, as it is within
+// one machine, and reports whether the dial is over by it. Where answers take
+// their time it looks but now and then.
+func (l *loop) glance(i int32, s *slot) bool {
+	if l.misses > mostMisses && l.misses%mostMisses != 0 {
+		l.misses++
+		return false
+	}
+	fd := int(s.fd)
+	if l.opens { // the last answer was an open port: so may this one be
+		if state, repeated := tcpInfo(fd, &l.info); state == tcpEstablished || state == tcpCloseWait {
+			l.now = time.Now()
+			l.misses = 0
+			l.established(i, s, 1+repeated, unix.EPOLLOUT, false)
+			return true
+		}
+	}
+	errno := socketError(fd)
+	if errno == 0 {
+		l.misses++
+		return false
+	}
+	l.now = time.Now()
+	l.misses = 0
+	l.opens = false
+	l.settle(i, s, errno, unix.EPOLLERR)
+	return s.phase != dialing
+}
+
+func errnoIn(err error) (errno syscall.Errno) {
+	errors.As(err, &errno)
+	return errno
+}
+
+// failed sees to a dial that failed before an answer: syns is how many SYNs left.
+func (l *loop) failed(i int32, s *slot, errno syscall.Errno, syns int) {
+	if errno == unix.ECONNREFUSED || errno == unix.ECONNRESET {
+		l.settle(i, s, errno, unix.EPOLLERR)
+		return
+	}
+	if scarce(errno) {
+		job := s.job()
+		l.closeSocket(s)
+		l.closeIdle()
+		if l.starve(job, errno) {
+			l.vacate(i, s)
+			return
+		}
+	}
+	if s.fd < 0 {
+		syns = 0
+	}
+	l.conclude(i, s, evidence{errno: errno}, syns)
+}
+
+// answer sees to an event of a dial; events is 0 if its time is over.
+func (l *loop) answer(i int32, s *slot, events uint32) {
+	errno := syscall.Errno(0)
+	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+		errno = socketError(int(s.fd))
+	}
+	l.settle(i, s, errno, events)
+}
+
+// settle decides what became of a dial. SO_ERROR was read before: it is 0 on a
+// dead socket once the error queue was read, so open is what TCP_INFO calls
+// established, and never the lack of an error.
+func (l *loop) settle(i int32, s *slot, errno syscall.Errno, events uint32) {
+	fd := int(s.fd)
+	var icmp scanner.ICMP
+	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+		icmp = l.errs.read(fd)
+	}
+	elapsed := l.now.Sub(l.base) - time.Duration(s.since)
+	if errno == unix.ECONNREFUSED && !icmp.From.IsValid() && elapsed < firstRepeat {
+		l.refused(i, s)
+		return
+	}
+	state, repeated := tcpInfo(fd, &l.info)
+	switch {
+	case state == tcpEstablished, state == tcpCloseWait:
+		l.opens = true
+		l.established(i, s, 1+repeated, events, false)
+	case errno == unix.ECONNRESET, errno == unix.EPIPE:
+		l.established(i, s, 1+repeated, events, true) // and reset before we looked
+	case icmp.From.IsValid():
+		l.unreachable(i, s, icmp, 1+repeated, state)
+	case errno != 0 && state != tcpSynSent:
+		l.conclude(i, s, evidence{errno: errno}, 1+repeated)
+	case events == 0:
+		l.conclude(i, s, evidence{errno: unix.ETIMEDOUT}, 1+repeated)
+	case state == tcpSynSent:
+		// Nothing yet: the event was for an error that is over.
+	default:
+		l.conclude(i, s, evidence{errno: 0}, 1+repeated)
+	}
+}
+
+// refused sees to a reset in answer to the only SYN: what conclude would do, and
+// the socket is good for the next dial.
+func (l *loop) refused(i int32, s *slot) {
+	obs := scanner.Observation{
+		Target: s.target, State: scanner.Closed, Reason: scanner.ConnRefused, At: l.now,
+		Attempts: int(s.attempts) + 1, RTT: l.now.Sub(l.base) - time.Duration(s.since),
+		Source: l.source(s),
+	}
+	job := s.job()
+	l.shelve(s)
+	l.drop(i, s)
+	l.finish(job, obs)
+}
+
+// unreachable sees to an ICMP message. It is provisional: it may be about a
+// moment (RFC 1122, 4.2.3.9), or forged; so the first one is answered by another
+// dial a second later. ARP that failed needs none: the kernel asked three times.
+func (l *loop) unreachable(i int32, s *slot, icmp scanner.ICMP, syns int, state uint8) {
+	e := evidence{icmp: icmp, onLink: l.env.onLink(s.target.Addr)}
+	e.own = l.env.isOwn(icmp.From, localAddr(int(s.fd), &l.name).Addr())
+	_, reason := classify(e)
+	switch {
+	case reason == "" && state == tcpSynSent:
+		return // it decides nothing, and the dial goes on
+	case reason == "":
+		l.conclude(i, s, evidence{}, syns)
+	case reason == scanner.NoNeighbor, s.learned != nil:
+		l.conclude(i, s, e, syns)
+	default:
+		job := s.job()
+		job.Dials++
+		job.Attempts += uint16(syns)
+		job.ICMP, job.Reason = icmp, reason
+		l.drop(i, s)
+		l.retry(job, icmpRetry)
+	}
+}
+
+// conclude ends a dial that did not succeed, after so many SYNs.
+func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
+	obs := scanner.Observation{Target: s.target, At: l.now, Attempts: int(s.attempts) + syns, ICMP: e.icmp}
+	obs.State, obs.Reason = classify(e)
+	if obs.Reason == "" {
+		obs.Reason = scanner.LocalError
+	}
+	if s.fd >= 0 && syns > 0 {
+		if a := localAddr(int(s.fd), &l.name).Addr(); !a.IsUnspecified() {
+			obs.Source = a
+		}
+	}
+	if obs.State == scanner.Closed || e.icmp.From.IsValid() {
+		obs.RTT = l.now.Sub(l.base) - time.Duration(s.since)
+	}
+	if obs.State != scanner.Closed && !e.icmp.From.IsValid() && s.learned != nil {
+		// The later dial had no answer: the ICMP message of the earlier one is it.
+		obs.ICMP, obs.Reason = s.learned.ICMP, s.learned.Reason
+		obs.State = scanner.Filtered
+		if obs.Reason == scanner.LocalError {
+			obs.State = scanner.Unknown
+		}
+	}
+	if obs.Reason == scanner.LocalError {
+		obs.Err = localSentence(e.errno, s.target.Addr.Is6())
+		if obs.ICMP.From.IsValid() {
+			obs.Err = ownICMPSentence(icmpReason(obs.ICMP))
+		}
+	}
+	job := s.job()
+	l.drop(i, s)
+	l.finish(job, obs)
+}
+
+// established sees to a dial that succeeded. reset says that the peer has reset
+// the connection already.
+func (l *loop) established(i int32, s *slot, syns int, events uint32, reset bool) {
+	fd := int(s.fd)
+	if l.paths.of(s.target.Addr) == nil && localAddr(fd, &l.name) == s.target.AddrPort() {
+		l.selfConnected(i, s, syns)
+		return
+	}
+	obs := scanner.Observation{
+		Target: s.target, State: scanner.Open, Reason: scanner.SynAck, Source: l.source(s),
+		RTT:      l.now.Sub(l.base) - time.Duration(s.since),
+		Attempts: int(s.attempts) + syns, At: l.now, Connected: l.now,
+	}
+	if !l.Banner {
+		job := s.job()
+		if syns > 1 || !l.shelve(s) {
+			setLinger(fd, 0)
+		} else {
+			l.errs.read(fd) // what came after the handshake is not about the next dial
+		}
+		l.drop(i, s)
+		l.finish(job, obs)
+		return
+	}
+	setConversing(fd, s.target.Addr.Is6())
+	l.resolved(s)
+	s.learned = &obs
+	s.since = int64(l.now.Sub(l.base))
+	l.slots.move(i, greeting)
+	if reset || s.target.Role.ClientFirst() || events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
+		l.handOver(i, s, reset)
+		return
+	}
+	if l.watch(i, s) != 0 {
+		l.handOver(i, s, false) // its reader will see what there is
+	}
+}
+
+// selfConnected sees to a dial within this machine whose source port happened to
+// be the target's: TCP then connects to itself. Nothing listens there.
+func (l *loop) selfConnected(i int32, s *slot, syns int) {
+	job := s.job()
+	job.Dials++
+	job.Attempts += uint16(syns)
+	setLinger(int(s.fd), 0)
+	if job.Dials >= selfConnects {
+		l.conclude(i, s, evidence{}, syns)
+		return
+	}
+	l.drop(i, s)
+	l.retry(job, 10*time.Millisecond)
+}
+
+// handOver emits an open connection. It leaves the loop.
+func (l *loop) handOver(i int32, s *slot, reset bool) {
+	fd := int(s.fd)
+	l.unwatch(s)
+	obs, job := *s.learned, s.job()
+	local := localAddr(fd, &l.name)
+	if !local.IsValid() || local.Port() == 0 { // reset: the port is free again
+		local = netip.AddrPortFrom(obs.Source, local.Port())
+	}
+	l.handed.Add(1)
+	obs.At = l.now
+	obs.Conn = &Conn{
+		stream: file{os.NewFile(uintptr(fd), "tcp")},
+		local:  tcpAddr(local), remote: tcpAddr(s.target.AddrPort()), reset: reset,
+		done: func() {
+			l.release()
+			l.q.Done(job)
+			l.handed.Done()
+		},
+	}
+	s.fd = -1
+	l.vacate(i, s)
+	l.over(&job)
+	l.emit(obs)
+}
+
+// park keeps a mute connection on, and gives up the oldest if there are too many.
+func (l *loop) park(i int32, s *slot) {
+	l.slots.move(i, parked)
+	if int(l.parked.Add(1)) <= l.mostParked() {
+		return
+	}
+	l.noteParked()
+	oldest := l.slots.oldest(parked)
+	l.giveUp(oldest, l.slots.at(oldest))
+}
+
+// giveUp closes a connection that stayed mute, and says so.
+func (l *loop) giveUp(i int32, s *slot) {
+	obs, job := *s.learned, s.job()
+	obs.At = l.now
+	obs.Mute = l.now.Sub(obs.Connected)
+	l.drop(i, s)
+	l.finish(job, obs)
+}

@@ -1,0 +1,221 @@
+package connect
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/smtpsweep/smtpsweep/targets"
+)
+
+// Limits of the neighbour table. When it overflows, the kernel drops SYNs without
+// a word, which would look like silence of the target.
+const (
+	mostUnresolved  = 256             // addresses without an answer to ARP or ND at a time
+	neighborSpan    = 5 * time.Second // the kernel evicts no younger entries when the table is full
+	defaultNeighbor = 1024            // gc_thresh3 of Linux
+	mostRoutes      = 10_000          // read; a router that knows more has no need of its on-link ones
+)
+
+// surroundings is what a run knows of this machine's networks, read once.
+type surroundings struct {
+	own      map[netip.Addr]bool
+	links    []netip.Prefix        // on-link networks
+	routes   map[netip.Prefix]bool // all known: is it on-link?
+	lengths  [2][129]bool          // prefix lengths among routes, IPv4 and IPv6
+	paths    paths                 // empty if the kernel is to be asked
+	pending4 neighbors
+	pending6 neighbors
+}
+
+// newSurroundings reads addresses and routes. What cannot be read is not known,
+// and then an address counts as neither ours nor on-link.
+func newSurroundings() *surroundings {
+	s := &surroundings{own: map[netip.Addr]bool{}, routes: map[netip.Prefix]bool{}}
+	s.pending4.init("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
+	s.pending6.init("/proc/sys/net/ipv6/neigh/default/gc_thresh3")
+	ethernets := map[int]bool{} // by index: interfaces that have neighbours
+	ifs, _ := net.Interfaces()
+	for _, ifi := range ifs {
+		ethernets[ifi.Index] = ifi.Flags&(net.FlagLoopback|net.FlagPointToPoint) == 0
+		addrs, _ := ifi.Addrs()
+		for _, a := range addrs {
+			s.addAddress(a, ethernets[ifi.Index])
+		}
+	}
+	s.readRoutes(ethernets)
+	return s
+}
+
+// readRoutes reads the routes of all tables: those of the main table say what
+// is on-link, and all together where the source address may change.
+func (s *surroundings) readRoutes(ethernets map[int]bool) {
+	var borders []border
+	known := true
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		n := 0
+		err := netlink.RouteListFilteredIter(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE,
+			func(r netlink.Route) bool {
+				if len(borders) <= 2*mostPaths {
+					borders = readBorders(borders, r)
+				}
+				if r.Table == unix.RT_TABLE_MAIN && r.Type == unix.RTN_UNICAST {
+					s.addRoute(r, ethernets)
+				}
+				n++
+				return n < mostRoutes
+			})
+		known = known && err == nil
+	}
+	if known && len(borders) <= 2*mostPaths && plainRules() {
+		s.paths = newPaths(borders)
+	}
+}
+
+func (s *surroundings) addAddress(a net.Addr, ethernet bool) {
+	ipnet, ok := a.(*net.IPNet)
+	if !ok {
+		return
+	}
+	addr, ok := netip.AddrFromSlice(ipnet.IP)
+	if !ok {
+		return
+	}
+	addr = addr.Unmap()
+	s.own[addr] = true
+	ones, _ := ipnet.Mask.Size()
+	if ethernet && ones > 0 {
+		s.add(netip.PrefixFrom(addr, ones).Masked(), true)
+	}
+}
+
+func (s *surroundings) addRoute(r netlink.Route, ethernets map[int]bool) {
+	if r.Dst == nil {
+		return
+	}
+	addr, ok := netip.AddrFromSlice(r.Dst.IP)
+	ones, bits := r.Dst.Mask.Size()
+	if !ok || bits == 0 || ones == 0 {
+		return
+	}
+	onLink := len(r.Gw) == 0 && r.Via == nil && len(r.MultiPath) == 0 && ethernets[r.LinkIndex]
+	s.add(netip.PrefixFrom(addr.Unmap(), ones).Masked(), onLink)
+}
+
+func (s *surroundings) add(p netip.Prefix, onLink bool) {
+	if _, known := s.routes[p]; known && !onLink {
+		return
+	}
+	if onLink && !s.routes[p] {
+		s.links = append(s.links, p)
+	}
+	s.routes[p] = onLink
+	s.lengths[family(p.Addr())][p.Bits()] = true
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return 0
+	}
+	return 1
+}
+
+// onLink reports whether an address is on a network of this machine, so that it
+// needs an entry in the neighbour table: the longest prefix decides.
+func (s *surroundings) onLink(a netip.Addr) bool {
+	a = a.WithZone("")
+	for _, p := range s.links {
+		if p.Contains(a) {
+			return !s.own[a] && s.longest(a)
+		}
+	}
+	return false
+}
+
+func (s *surroundings) longest(a netip.Addr) bool {
+	lengths := &s.lengths[family(a)]
+	for bits := a.BitLen(); bits > 0; bits-- {
+		if !lengths[bits] {
+			continue
+		}
+		p, _ := a.Prefix(bits)
+		if onLink, ok := s.routes[p]; ok {
+			return onLink
+		}
+	}
+	return false
+}
+
+// isOwn reports whether an address is this machine's, or that of the socket.
+func (s *surroundings) isOwn(a, local netip.Addr) bool {
+	a = a.WithZone("")
+	return a == local.WithZone("") || a.IsLoopback() || s.own[a]
+}
+
+// neighbors counts the addresses of a family that wait for ARP or ND.
+type neighbors struct {
+	mu      sync.Mutex
+	most    int                // new ones per neighborSpan
+	pending map[netip.Addr]int // dials for each unresolved address
+	seen    map[netip.Addr]bool
+	recent  []begun // of seen, the oldest first
+}
+
+type begun struct {
+	at   time.Time
+	addr netip.Addr
+}
+
+func (n *neighbors) init(thresh3 string) {
+	n.most = max(1, readInt(thresh3, defaultNeighbor)/2)
+	n.pending = map[netip.Addr]int{}
+	n.seen = map[netip.Addr]bool{}
+}
+
+func (s *surroundings) neighbors(t targets.Target) *neighbors {
+	if t.Addr.Is4() {
+		return &s.pending4
+	}
+	return &s.pending6
+}
+
+// admit reports whether an on-link address may be dialled now, and counts it.
+func (n *neighbors) admit(a netip.Addr, now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for len(n.recent) > 0 && now.Sub(n.recent[0].at) >= neighborSpan {
+		delete(n.seen, n.recent[0].addr)
+		n.recent = n.recent[1:]
+	}
+	if n.pending[a] == 0 && (len(n.pending) >= mostUnresolved || !n.seen[a] && n.tooSoon(now)) {
+		return false
+	}
+	n.pending[a]++
+	if !n.seen[a] {
+		n.seen[a] = true
+		n.recent = append(n.recent, begun{now, a})
+	}
+	return true
+}
+
+// tooSoon reports whether one more new address would be too many. They are spread
+// evenly, because those that fail do so after three seconds each, and the kernel
+// tells a socket so by an ICMP message: of these it sends 1,000 per second, and
+// 50 at once (icmp_msgs_per_sec, icmp_msgs_burst).
+func (n *neighbors) tooSoon(now time.Time) bool {
+	last := len(n.recent) - 1
+	return last >= 0 && now.Sub(n.recent[last].at) < neighborSpan/time.Duration(n.most)
+}
+
+// settled says that a dial that was admitted has ended.
+func (n *neighbors) settled(a netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pending[a]--; n.pending[a] <= 0 {
+		delete(n.pending, a)
+	}
+}
