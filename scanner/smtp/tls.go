@@ -1,0 +1,200 @@
+package smtp
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/smtpsweep/smtpsweep/scanner"
+)
+
+// curves leaves out X25519MLKEM768: offering it costs a third more CPU a host,
+// and a server's answer to it says nothing about mail.
+var curves = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
+
+// suites is every suite that crypto/tls can speak, good ones first: what a
+// server can do is learned by agreeing to it.
+var suites = suiteIDs(tls.CipherSuites(), tls.InsecureCipherSuites())
+
+func suiteIDs(lists ...[]*tls.CipherSuite) (ids []uint16) {
+	for _, list := range lists {
+		for _, suite := range list {
+			ids = append(ids, suite.ID)
+		}
+	}
+	return ids
+}
+
+// tlsConfig returns how we speak TLS: with everyone, judging later. Names of
+// the DNS are sent as SNI (RFC 6066, 3), addresses never.
+func (s *session) tlsConfig(keys io.Writer) *tls.Config {
+	return &tls.Config{
+		ServerName:             s.obs.Target.Host(),
+		InsecureSkipVerify:     true, // the chain is judged after the handshake, not by it
+		MinVersion:             tls.VersionTLS10,
+		MaxVersion:             tls.VersionTLS13,
+		CipherSuites:           suites,
+		CurvePreferences:       curves,
+		SessionTicketsDisabled: true, // a ticket would hide the certificate
+		Renegotiation:          tls.RenegotiateNever,
+		KeyLogWriter:           keys,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			s.certAsked = true
+			return new(tls.Certificate), nil // none
+		},
+	}
+}
+
+// handshake starts TLS on the connection and reports whether it stands. It
+// fills the service's TLS either way, with the certificate if one came.
+func (s *session) handshake() bool {
+	keys := new(keyLog)
+	conn := tls.Client(s.w, s.tlsConfig(keys))
+	record := s.p.records.Get().(*[]byte)
+	s.w.begin(*record)
+	defer func() {
+		s.w.finish()
+		*record, s.w.record = s.w.record, nil
+		s.p.records.Put(record)
+	}()
+	err := conn.Handshake()
+
+	state := conn.ConnectionState()
+	found := sent{certs: state.PeerCertificates}
+	if len(found.certs) == 0 && err != nil {
+		found = dig(s.w.record, keys.secret)
+	}
+	t, finding := s.p.verdicts.judge(found, s.obs.Target.Host(), s.p.now(), s.p.roots())
+	if err != nil && t.Trust == "" && strings.HasPrefix(err.Error(), "tls: failed to parse certificate") {
+		t.Trust, t.Note = scanner.TrustBad, "the certificate cannot be parsed, and was sent under a cipher that hid it (ChaCha20)"
+		finding = certBad
+	}
+	t.Version, t.Cipher = state.Version, state.CipherSuite
+	s.svc.TLS = &t
+	if head := s.w.record; err != nil && isText(head) {
+		s.plain = bytes.Clone(head)
+	}
+	if finding != "" {
+		s.find(finding)
+	}
+	if t.NameOK != nil && !*t.NameOK {
+		s.find(certNameMismatch)
+	}
+	if t.Version != 0 && t.Version < tls.VersionTLS12 {
+		s.find(tlsOld)
+	}
+	if err != nil {
+		s.handshakeFailed(err)
+		return false
+	}
+	s.log.remark(tls.VersionName(t.Version) + " " + tls.CipherSuiteName(t.Cipher))
+	s.tls, s.in.src = conn, conn
+	return true
+}
+
+// handshakeFailed notes why there is no TLS.
+func (s *session) handshakeFailed(err error) {
+	switch {
+	case isTimeout(err):
+		s.find(tlsStalled)
+	case s.certAsked && isAlert(err):
+		s.find(clientCertNeeded)
+	case s.obs.Target.Role.ClientFirst(): // the kind says it
+	case s.svc.TLS.Trust == scanner.TrustBad && !isAlert(err): // cert-bad says it: our side gave up
+	default:
+		s.find(tlsFailed)
+	}
+	s.svc.TLS.Err = tlsWords(err)
+	s.log.remark("TLS: " + s.svc.TLS.Err)
+}
+
+// implicitTLS starts TLS on a port where it comes first (RFC 8314, 3.3).
+func (s *session) implicitTLS() bool {
+	if s.handshake() {
+		s.in.head = nil
+		return true
+	}
+	s.lost = true
+	if s.plain != nil {
+		s.plainInstead()
+		return false
+	}
+	s.svc.Kind, s.svc.Err = scanner.KindTLSFailed, s.svc.TLS.Err
+	return false
+}
+
+// plainInstead keeps what a server said in plain text where TLS was expected:
+// usually its greeting. crypto/tls consumed it, so it is read again from the
+// record, and what follows from the connection.
+func (s *session) plainInstead() {
+	s.in.src = io.MultiReader(bytes.NewReader(s.plain), s.w)
+	r, _ := s.firstReply()
+	s.svc.Banner, s.svc.Code = r.joined(maxBanner), r.code
+	if name := classify(s.in.head); name != "" {
+		s.svc.Kind, s.svc.Software = scanner.KindOther, name
+		s.svc.Err = name + " in plain text instead of TLS"
+		return
+	}
+	s.svc.Kind, s.svc.Err = scanner.KindWrongMode, "plain text where TLS was expected"
+}
+
+// isText reports whether this is a line of text and not a TLS record.
+func isText(head []byte) bool {
+	return len(head) > 0 && head[0] >= ' ' && head[0] <= '~'
+}
+
+// turnedAway reports whether an error in TLS is a refusal of ours that came
+// after our side had finished: TLS 1.3 servers refuse a client without a
+// certificate then. Their alert may be lost to the reset that follows it.
+func (s *session) turnedAway(err error) bool {
+	return s.tls != nil && (isAlert(err) || s.certAsked && !s.heard && !isTimeout(err))
+}
+
+// alerted notes such a refusal.
+func (s *session) alerted(err error) {
+	s.lost = true
+	s.svc.TLS.Err = tlsWords(err)
+	s.svc.Err = s.svc.TLS.Err
+	switch {
+	case s.certAsked:
+		s.find(clientCertNeeded)
+	case !s.obs.Target.Role.ClientFirst():
+		s.find(tlsFailed)
+	}
+	if s.obs.Target.Role.ClientFirst() {
+		s.svc.Kind = scanner.KindTLSFailed
+	}
+}
+
+// isAlert reports whether an error is an alert of the peer.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}
+
+// tlsWords says why TLS failed, for people.
+func tlsWords(err error) string {
+	var record tls.RecordHeaderError
+	text := strings.ReplaceAll(err.Error(), "tls: ", "")
+	switch {
+	case isTimeout(err):
+		return "the TLS handshake stalled"
+	case isAlert(err):
+		return "the peer ended TLS with the alert \"" + strings.TrimPrefix(text, "remote error: ") + "\""
+	case errors.As(err, &record):
+		return "the peer did not answer in TLS"
+	case strings.HasPrefix(text, "local error: "):
+		return "the peer's part of the TLS handshake is faulty (" + strings.TrimPrefix(text, "local error: ") + ")"
+	case strings.HasPrefix(text, "failed to parse certificate"):
+		return "the certificate cannot be parsed: " + text[strings.LastIndex(text, ": ")+2:]
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the peer closed the connection during the TLS handshake"
+	}
+	if how := closing(err); !strings.HasPrefix(how, "lost") {
+		return "the peer " + how + " during the TLS handshake"
+	}
+	return text
+}

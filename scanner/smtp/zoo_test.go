@@ -1,0 +1,70 @@
+package smtp_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/smtpsweep/smtpsweep/scanner"
+	"github.com/smtpsweep/smtpsweep/scanner/scannertest"
+	"github.com/smtpsweep/smtpsweep/scanner/smtp"
+	"github.com/smtpsweep/smtpsweep/targets"
+)
+
+// talk lets a prober and a server of the zoo have one conversation.
+func talk(t *testing.T, p *smtp.Prober, z *scannertest.Zoo, b scannertest.Behaviour, named bool, conn, theirs net.Conn) scanner.Result {
+	var wg sync.WaitGroup
+	wg.Go(func() { z.ServeConn(theirs, b) })
+	defer wg.Wait()
+	defer conn.Close()
+	addr := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	obs := scanner.Observation{
+		Target: targets.Target{Addr: addr.Addr(), Port: addr.Port(), Role: b.Role},
+		State:  scanner.Open, Connected: time.Now(),
+	}
+	if named {
+		obs.Target.From = &targets.Origin{Spec: scannertest.Host, Host: scannertest.Host}
+	}
+	svc := p.Probe(t.Context(), conn, &obs)
+	return scanner.Result{Observation: obs, Service: svc}
+}
+
+func TestEveryAnimalOfTheZooIsSeenForWhatItIs(t *testing.T) {
+	z, err := scannertest.Start(context.Background(), scannertest.Config{
+		GreetPause: 300 * time.Millisecond, Drip: 20 * time.Millisecond, Turn: time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	p := &smtp.Prober{Helo: "client.example.org", Roots: z.Roots(), Deadline: 4 * time.Second}
+	var wg sync.WaitGroup
+	for _, b := range scannertest.Behaviours() {
+		for _, named := range []bool{false, true} {
+			conn, theirs := loopback(t)
+			wg.Go(func() {
+				r := talk(t, p, z, b, named, conn, theirs)
+				want := z.Want(b)
+				if diff := want.Diff(r, named); diff != nil {
+					t.Errorf("%s (named %t): %s\nerror: %s\n%s", b.Name, named, strings.Join(diff, "; "), r.Service.Err, transcript(r.Service))
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if c := z.Counts(); c.Rude() != 0 {
+		t.Errorf("breaches of etiquette: %+v", c)
+	}
+}
+
+// transcript writes a conversation as people read it.
+func transcript(s *scanner.Service) string {
+	var b strings.Builder
+	for _, line := range s.Transcript {
+		b.WriteString(string(line.From) + ": " + string(line.Text[:min(len(line.Text), 120)]) + "\n")
+	}
+	return b.String()
+}
