@@ -1,0 +1,121 @@
+package journal
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"iter"
+	"net/netip"
+
+	"github.com/smtpsweep/smtpsweep/targets"
+)
+
+// Plan reads the plan from the journal's plan records. cfg supplies what the
+// records do not hold: exclusions and address rules. If the plan is not the
+// one that the run record names, the error wraps ErrPlan. A journal of a run
+// without a plan has a nil one.
+func (r *Reader) Plan(cfg targets.Config) (*targets.Plan, error) {
+	if r.run.PlanHash == "" {
+		return nil, nil
+	}
+	plan, err := targets.ReadPlan(cfg, r.planRecords())
+	var bad *DamageError
+	if errors.As(err, &bad) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("journal %s: %w (%w); %s", r.path, ErrPlan, err, planHint)
+	}
+	if got := plan.Hash(); got != r.run.PlanHash {
+		return nil, fmt.Errorf("journal %s: %w: run record %s, plan records %s; %s",
+			r.path, ErrPlan, r.run.PlanHash, got, planHint)
+	}
+	return plan, nil
+}
+
+// planHint says what to do about a plan that is not whole.
+const planHint = "if the run was killed while it began, start it again"
+
+// planRecords yields the plan records, which come before answers and results.
+func (r *Reader) planRecords() iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for rec, err := range r.Records() {
+			switch {
+			case err != nil:
+				yield(nil, err)
+				return
+			case rec.Type == "plan":
+				if !yield(rec.Line, nil) {
+					return
+				}
+			case rec.Type == "answer", rec.Type == "result", rec.Type == "silent", rec.Type == "end":
+				return
+			}
+		}
+	}
+}
+
+// shard returns the run's part of the plan.
+func (r *Reader) shard() (targets.Shard, error) {
+	if r.run.Shard == "" {
+		return targets.Shard{}, nil
+	}
+	shard, err := targets.ParseShard(r.run.Shard)
+	return shard, describe(r.path, err)
+}
+
+// answer reads an answer record.
+func (r *Reader) answer(rec Record) (a targets.Answer, err error) {
+	if err = json.Unmarshal(rec.Line, &a); err != nil {
+		err = r.misread(rec, err)
+	}
+	return a, err
+}
+
+// misread says that a record with a good checksum does not mean anything.
+func (r *Reader) misread(rec Record, err error) error {
+	return &DamageError{r.path, rec.Offset, rec.Number, err.Error(), err}
+}
+
+// A NameSet is a set of endpoints that were reached by name. It keeps 8 bytes
+// of each (and what a map adds), so that it may err once in 10^7 sets of a
+// million. The zero NameSet is empty and ready to use.
+type NameSet struct {
+	seed maphash.Seed
+	set  map[uint64]struct{}
+}
+
+// key returns what the set keeps of an endpoint.
+func (s *NameSet) key(target, host string, addr netip.Addr, port uint16) uint64 {
+	return maphash.Comparable(s.seed, nameKey{target, host, addr, port})
+}
+
+// A nameKey is the identity of the row of a name.
+type nameKey struct {
+	target, host string
+	addr         netip.Addr
+	port         uint16
+}
+
+// Add adds an endpoint: the target as typed, the host that has the address, the
+// address and the port. Host, address and port are empty in the row of a name
+// that led nowhere.
+func (s *NameSet) Add(target, host string, addr netip.Addr, port uint16) {
+	if s.set == nil {
+		s.seed, s.set = maphash.MakeSeed(), make(map[uint64]struct{})
+	}
+	s.set[s.key(target, host, addr, port)] = struct{}{}
+}
+
+// Contains reports whether the endpoint was added.
+func (s *NameSet) Contains(target, host string, addr netip.Addr, port uint16) bool {
+	if s.set == nil {
+		return false
+	}
+	_, ok := s.set[s.key(target, host, addr, port)]
+	return ok
+}
+
+// Len returns the number of endpoints.
+func (s *NameSet) Len() int { return len(s.set) }
