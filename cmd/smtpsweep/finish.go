@@ -1,0 +1,214 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/smtpsweep/smtpsweep/report"
+	"github.com/smtpsweep/smtpsweep/scanner"
+	"github.com/smtpsweep/smtpsweep/scanner/journal"
+	"github.com/smtpsweep/smtpsweep/targets"
+)
+
+// endDone is the reason of a run that decided every endpoint it could.
+const endDone = "done"
+
+// finish closes the journal, writes the outputs, and says how it went.
+func (s *sweep) finish(ctx signals, runErr error) error {
+	sig, interrupted := stoppedBy(ctx.scan)
+	reason := endDone
+	switch {
+	case interrupted:
+		reason = "interrupted"
+	case runErr != nil:
+		reason = "error"
+	}
+	if err := s.closeJournal(reason); err != nil {
+		s.outputs.flush()
+		return withHint(fail(exitOutput, "%w", err), s.savedHint(reason))
+	}
+	s.outputs.finishStream(report.Totals{Elapsed: time.Since(s.started), Complete: reason == endDone})
+	s.outputs.stop = ctx.scan
+	if interrupted {
+		s.outputs.stop = ctx.now
+	}
+	r, err := s.outputs.render([]string{s.path}, false, !s.outputs.streams(), time.Since(s.started))
+	if late, ok := stoppedBy(s.outputs.stop); ok && errors.Is(err, late) {
+		s.u.say("Stopped before the outputs were written. %s", s.onward(reason))
+		return silentExit(late.code())
+	}
+	if err == nil {
+		err = s.outputs.streamErr()
+	}
+	if err == nil {
+		err = s.sayTotals(r)
+	}
+	switch {
+	case err != nil:
+		return withHint(err, s.savedHint(reason))
+	case interrupted:
+		s.u.say("Stopped. %s", s.onward(reason))
+		return silentExit(sig.code())
+	case runErr != nil:
+		return withHint(fail(exitEnvironment, "%w", runErr), s.savedHint(reason))
+	}
+	return s.verdict(r.totals)
+}
+
+// closeJournal writes the last records and closes the journal. A journal that
+// says already that its run is done stays as it is.
+func (s *sweep) closeJournal(reason string) error {
+	if s.resumed == nil || !s.resumed.Ended || s.resumed.End.Reason != endDone || s.tally.total() > 0 {
+		if reason == endDone {
+			s.endNotes()
+		}
+		s.writer.Finish(journal.End{Reason: reason, Totals: s.totals()}) // an error is sticky
+	}
+	s.writer.Close()
+	return s.writer.Err()
+}
+
+// abandon ends a run whose user said "at once" and that does not end: what is
+// known is saved, and whatever still runs ends with the process.
+func (s *sweep) abandon(ctx signals) error {
+	if s.writer != nil {
+		s.writer.Finish(journal.End{Reason: "interrupted", Totals: s.totals()}) // an error is sticky
+	}
+	s.u.say("Stopped at once. %s", s.onward("interrupted"))
+	return interruptedOr(ctx.now, nil)
+}
+
+// deleted reports whether the journal is gone when the run is over.
+func (s *sweep) deleted() bool {
+	return s.hooks.temporary && s.path != "" && s.path != s.outputs.journal
+}
+
+func (s *sweep) sayTotals(r *rendering) error {
+	path := s.path
+	if s.deleted() {
+		path = ""
+	}
+	return s.outputs.sayTotals(r, path)
+}
+
+// onward says how to go on with a run that ended for a reason.
+func (s *sweep) onward(reason string) string {
+	switch {
+	case s.writer == nil || s.deleted():
+		return "Nothing is saved."
+	case reason == endDone:
+		return fmt.Sprintf("The run is complete and saved: smtpsweep report %s", s.path)
+	}
+	command := []string{"smtpsweep scan --resume", s.path}
+	force := ""
+	for _, out := range s.outputs.files {
+		command = append(command, "-o", out.path)
+		force = " --force"
+	}
+	return "Go on with: " + strings.Join(command, " ") + force
+}
+
+// savedHint says the same for a run that ended with an error.
+func (s *sweep) savedHint(reason string) string {
+	switch {
+	case s.deleted():
+		return ""
+	case reason == endDone:
+		return "the run is saved; smtpsweep report " + s.path + " writes it again"
+	}
+	return "what is known is saved; smtpsweep scan --resume " + s.path + " goes on with it"
+}
+
+// verdict is the exit code of a run that went through: of all its rows, those
+// of an earlier part of it too.
+func (s *sweep) verdict(t report.Totals) error {
+	counts := map[string]uint64{"open": t.Open, "closed": t.Closed, "filtered": t.Filtered, "unknown": t.Unknown}
+	for _, state := range []string{"open", "closed", "filtered", "unknown"} {
+		if want := s.f.expect.text; want != "" && state != want && counts[state] > 0 {
+			s.u.say("Not as expected: %s %s, not %s.", plural(counts[state], "endpoint is", "endpoints are"), state, want)
+			return silentExit(exitBad)
+		}
+	}
+	if t.Undecided > 0 {
+		return silentExit(exitUndecided)
+	}
+	return nil
+}
+
+// endNotes are those that only the whole run can tell.
+func (s *sweep) endNotes() {
+	t := &s.tally
+	if t.public25.Load() > 0 || t.silent25.Load() == 0 || t.publicOk.Load() == 0 {
+		return
+	}
+	if s.resumed != nil && s.answeredOn25() {
+		return
+	}
+	s.note("egress-25-suspect", "public addresses answered, but none on 25: this network may let no port 25 out; smtpsweep egress will tell")
+}
+
+// answeredOn25 reports whether an earlier part of the run has a public address
+// that answered on port 25.
+func (s *sweep) answeredOn25() bool {
+	r, err := journal.Open(s.path)
+	if err != nil {
+		return false
+	}
+	defer r.Close()
+	for rec, err := range r.Records() {
+		if err != nil {
+			return false
+		}
+		if rec.Type != "result" {
+			continue
+		}
+		row, err := report.ParseRow(rec.Line)
+		if err == nil && row.Cells[report.ColPort] == "25" && isPublicText(row.Cells[report.ColAddress]) &&
+			(row.Cells[report.ColState] == "open" || row.Cells[report.ColState] == "closed") {
+			return true
+		}
+	}
+	return false
+}
+
+// totals are the rows by state, of all parts of the run.
+func (s *sweep) totals() map[string]uint64 {
+	totals := map[string]uint64{}
+	for state := range s.tally.state {
+		word := scanner.State(state).String()
+		totals[word] = s.tally.state[state].Load()
+		if s.resumed != nil {
+			totals[word] += s.resumed.Counts[word]
+		}
+	}
+	return totals
+}
+
+// nothingLeft reports whether a resumed journal has a row of every endpoint.
+func (s *sweep) nothingLeft() bool {
+	if s.resumed == nil {
+		return false
+	}
+	for _, ep := range s.job.endpoints {
+		if !s.done(ep.Target) {
+			return false
+		}
+	}
+	for pos := range s.job.order.Len() {
+		if s.resumed.Done.Contains(pos) {
+			continue
+		}
+		if ok, _ := s.job.plan.PermitTarget(s.job.plan.At(s.job.order.At(pos))); ok || s.undecided(pos) {
+			return false
+		}
+	}
+	return true
+}
+
+func isPublicText(address string) bool {
+	addr, err := netip.ParseAddr(address)
+	return err == nil && targets.IsPublic(addr)
+}

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/smtpsweep/smtpsweep/scanner/journal"
+	"github.com/smtpsweep/smtpsweep/targets"
+)
+
+// A job is what a run is about: the plan, the endpoints that its names led to,
+// and what is never contacted.
+type job struct {
+	plan      *targets.Plan
+	order     targets.Order
+	shard     targets.Shard
+	answers   []targets.Answer
+	endpoints []targets.Endpoint // of the shard's names, refused ones too
+	files     []journal.File
+	resolvers []string
+}
+
+// targetConfig turns the flags into what the targets package asks for.
+func (f *scanFlags) targetConfig() (targets.Config, error) {
+	cfg := targets.Config{AllowPrivate: f.allowPrivate, AllowReserved: f.allowReserved, Only4: f.only4, Only6: f.only6, Broadcast: broadcastAddresses()}
+	if f.only4 && f.only6 {
+		return cfg, fail(exitUsage, "-4 and -6 together leave no address: give one of them or none")
+	}
+	var err error
+	if cfg.Ports, err = targets.ParsePorts(f.ports); err != nil {
+		return cfg, fail(exitUsage, "-p: %w", err)
+	}
+	cfg.Exclude = targets.NewExclusions()
+	for _, list := range f.exclude {
+		for _, spec := range strings.Split(list, ",") {
+			if err := cfg.Exclude.Add(strings.TrimSpace(spec)); err != nil {
+				return cfg, fail(exitUsage, "--exclude: %w", err)
+			}
+		}
+	}
+	for _, name := range f.excludeFiles {
+		if err := readExclusions(cfg.Exclude, name); err != nil {
+			return cfg, withHint(fail(exitUsage, "--exclude-file %w", err), "without the exclusions that were asked for nothing is scanned")
+		}
+	}
+	return cfg, nil
+}
+
+func readExclusions(to *targets.Exclusions, name string) error {
+	in, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", clip(name), plainPathError(err))
+	}
+	defer in.Close()
+	return to.ReadFile(name, in)
+}
+
+// buildPlan reads the typed specs and the lists.
+func (f *scanFlags) buildPlan(u *ui, cfg targets.Config, specs []string) (*targets.Plan, []journal.File, error) {
+	if len(specs) == 0 && len(f.inputs) == 0 {
+		return nil, nil, withHint(fail(exitUsage, "no target"), "an address, a block, a name or mx:DOMAIN, or -i FILE: smtpsweep scan 192.0.2.0/24")
+	}
+	b := targets.NewBuilder(cfg)
+	for _, spec := range specs {
+		if err := b.Add(spec); err != nil {
+			return nil, nil, specError(spec, err)
+		}
+		if isFile(spec) {
+			u.say("Notice: %s is read as a name, and it is a file as well: -i %s reads targets from it", oneLine(clip(spec)), oneLine(clip(spec)))
+		}
+	}
+	var files []journal.File
+	for i, name := range f.inputs {
+		if name == "-" && slices.Contains(f.inputs[:i], name) {
+			return nil, nil, fail(exitUsage, "-i - is given twice, and stdin can be read once")
+		}
+		file, err := f.readList(u, b, name)
+		if err != nil {
+			return nil, nil, planError(err)
+		}
+		files = append(files, file)
+	}
+	plan, err := b.Build(f.seed)
+	if err = planError(err); errors.Is(err, targets.ErrNothingLeft) && (f.only4 || f.only6) {
+		err = withHint(err, "-4 leaves out IPv6 addresses, -6 IPv4 ones")
+	}
+	return plan, files, err
+}
+
+// specError adds the hint for a file's name where a target should stand.
+func specError(spec string, err error) error {
+	err = planError(err)
+	if isFile(spec) {
+		return withHint(err, fmt.Sprintf("%s is a file: -i %s reads targets from it", clip(spec), clip(spec)))
+	}
+	return err
+}
+
+func isFile(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// planError gives the errors of the targets package their exit codes.
+func planError(err error) error {
+	var refused *targets.RefusedError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused):
+		return fail(exitRefused, "%w", err)
+	}
+	return fail(exitUsage, "%w", err)
+}
+
+func (f *scanFlags) readList(u *ui, b *targets.Builder, name string) (journal.File, error) {
+	in, label := u.in, "stdin"
+	if name == "" {
+		return journal.File{}, errors.New("-i: the name of the file is empty")
+	}
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return journal.File{}, fmt.Errorf("-i %s: %w", clip(name), plainPathError(err))
+		}
+		defer file.Close()
+		in, label = file, name
+	}
+	counted := &hashReader{r: in, sum: sha256.New()}
+	if err := b.ReadFile(label, counted); err != nil {
+		return journal.File{}, err
+	}
+	return journal.File{Path: name, SHA256: hex.EncodeToString(counted.sum.Sum(nil)), Bytes: counted.n}, nil
+}
+
+// A hashReader counts and hashes what passes.
+type hashReader struct {
+	r   io.Reader
+	sum hash.Hash
+	n   uint64
+}
+
+func (h *hashReader) Read(p []byte) (int, error) {
+	n, err := h.r.Read(p)
+	h.sum.Write(p[:n])
+	h.n += uint64(n)
+	return n, err
+}
+
+// chooseSeed gives a run its seed where the user named none.
+func chooseSeed(seed uint64, given bool) uint64 {
+	if given {
+		return seed
+	}
+	return rand.Uint64() >> 1 // 63 bits: JSON readers that know only floats and int64 keep most of it
+}
+
+// lookups is how many names are looked up at a time.
+const lookups = 32
+
+// resolve asks for the plan's names, those of the shard, and settles what they lead to.
+// known are answers of an earlier run of the same journal: they are not asked again.
+func (j *job) resolve(ctx context.Context, r *targets.Resolver, known map[string]targets.Answer) error {
+	var names []targets.Name
+	for _, name := range j.plan.Names() {
+		if j.shard.OwnsName(name) {
+			names = append(names, name)
+		}
+	}
+	answers := make([]targets.Answer, len(names))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(lookups)
+	for i, name := range names {
+		if answer, ok := known[name.Text]; ok {
+			answers[i] = answer
+			continue
+		}
+		group.Go(func() error {
+			answers[i] = r.Resolve(ctx, name)
+			return ctx.Err()
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for i, name := range names {
+		if _, ok := known[name.Text]; !ok {
+			j.answers = append(j.answers, answers[i])
+		}
+		j.endpoints = append(j.endpoints, j.plan.Endpoints(name, answers[i])...)
+	}
+	return nil
+}
+
+// public reports whether anything is contacted that is not private or loopback.
+func (j *job) public() bool {
+	if j.plan.Public() {
+		return true
+	}
+	for _, ep := range j.endpoints {
+		if ep.Why == "" && targets.IsPublic(ep.Target.Addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// contacts counts the endpoints that will be contacted, and the addresses.
+func (j *job) contacts() (endpoints, addresses uint64) {
+	endpoints, addresses = j.plan.Probed(), j.plan.Addresses()
+	if j.shard.N > 1 {
+		endpoints /= j.shard.N
+	}
+	seen := map[netip.Addr]bool{}
+	for _, ep := range j.endpoints {
+		if ep.Why != "" {
+			continue
+		}
+		endpoints++
+		if _, typed := j.plan.Index(ep.Target.Addr, ep.Target.Port); !typed {
+			seen[ep.Target.Addr] = true
+		}
+	}
+	return endpoints, addresses + uint64(len(seen))
+}
+
+// maxCounted bounds the part of a plan that is counted one by one.
+const maxCounted = 1 << 20
+
+// rows returns how many rows the run will have, those of names that are not
+// contacted too, or 0 if that would take long to count: the part of a plan that
+// a shard has left after exclusions.
+func (j *job) rows() uint64 {
+	n := j.plan.Probed()
+	switch {
+	case j.shard.N <= 1:
+	case n == j.plan.Len():
+		n = j.order.Len()
+	case j.order.Len() > maxCounted:
+		return 0
+	default:
+		n = 0
+		for pos := range j.order.Len() {
+			if ok, _ := j.plan.PermitTarget(j.plan.At(j.order.At(pos))); ok {
+				n++
+			}
+		}
+	}
+	return n + uint64(len(j.endpoints))
+}

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/smtpsweep/smtpsweep/report"
+	"github.com/smtpsweep/smtpsweep/scanner/journal"
+	"github.com/smtpsweep/smtpsweep/targets"
+)
+
+// A rendering is what came of writing reports from journals.
+type rendering struct {
+	totals report.Totals
+	advice []string
+	wrote  []string
+	lost   []string // what was damaged
+}
+
+// render folds journals into every output. withStdout is false where stdout
+// was streamed while the run went on.
+func (o *outputs) render(paths []string, salvage, withStdout bool, elapsed time.Duration) (*rendering, error) {
+	readers, err := openJournals(paths, salvage)
+	defer closeAll(readers)
+	if err != nil {
+		return nil, err
+	}
+	facts, err := readFacts(readers)
+	if err != nil {
+		return nil, journalError(readers[0].Path(), err)
+	}
+	sinks := o.openSinks(facts.header, withStdout)
+	defer discard(sinks)
+	r := &rendering{totals: facts.totals}
+	if elapsed > 0 {
+		r.totals.Elapsed = elapsed
+	}
+	var advisor report.Advisor
+	err = foldRows(readers, func(row *report.Row) error {
+		r.totals.Count(row)
+		advisor.Add(row)
+		for _, s := range sinks {
+			s.row(row)
+		}
+		return o.stopped()
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.totals.Complete = facts.complete && r.totals.Rows() >= r.totals.Planned
+	for _, s := range sinks {
+		if failed := s.commit(r.totals); failed != nil {
+			err = cmp.Or(err, failed)
+		} else if s.path != "-" {
+			r.wrote = append(r.wrote, fmt.Sprintf("%s (%s)", s.path, plural(s.rows, "row", "rows")))
+		}
+	}
+	if err != nil {
+		for _, w := range r.wrote {
+			o.u.say("Wrote %s.", w)
+		}
+		return nil, err
+	}
+	r.advice, r.lost = advisor.Lines(), lostRecords(readers)
+	return r, nil
+}
+
+// lostRecords says what a salvage left out.
+func lostRecords(readers []*journal.Reader) (lost []string) {
+	for _, r := range readers {
+		if n := r.Skipped(); n > 0 {
+			lost = append(lost, fmt.Sprintf("%s of %s could not be read", plural(uint64(n), "damaged record", "damaged records"), r.Path()))
+		}
+	}
+	return lost
+}
+
+func (s *sink) name() string {
+	if s.path == "-" {
+		return "stdout"
+	}
+	return s.path
+}
+
+func openJournals(paths []string, salvage bool) ([]*journal.Reader, error) {
+	var readers []*journal.Reader
+	for _, path := range paths {
+		open := journal.Open
+		if salvage {
+			open = journal.OpenSalvage
+		}
+		r, err := open(path)
+		if err != nil {
+			return readers, journalError(path, err)
+		}
+		readers = append(readers, r)
+	}
+	return readers, nil
+}
+
+func closeAll(readers []*journal.Reader) {
+	for _, r := range readers {
+		r.Close()
+	}
+}
+
+// journalFacts are what a report says of the run beside its rows.
+type journalFacts struct {
+	header   report.Header
+	totals   report.Totals
+	complete bool
+}
+
+// readFacts reads the run record, the notes and the end.
+func readFacts(readers []*journal.Reader) (journalFacts, error) {
+	var f journalFacts
+	for i, r := range readers {
+		run := r.Run()
+		ports, err := portsOf(run)
+		if err != nil {
+			return f, err
+		}
+		if i == 0 {
+			f.header = report.Header{
+				Args: strings.Join(run.Args, " "), Version: run.Version, Engine: "connect", Started: run.Started,
+				Ports: ports, Vantage: run.Vantage, Source: run.Source,
+			}
+		}
+		f.header.Endpoints += run.Endpoints
+		if err := f.readRecords(r, i == 0); err != nil {
+			return f, err
+		}
+	}
+	f.totals.Planned = f.header.Endpoints
+	f.header.Endpoints = f.totals.Planned
+	return f, nil
+}
+
+// aside is what note and end records have.
+type aside struct {
+	Time   time.Time `json:"time"`
+	Code   string    `json:"code"`
+	Text   string    `json:"text"`
+	Reason string    `json:"reason"`
+}
+
+func (f *journalFacts) readRecords(r *journal.Reader, first bool) error {
+	ended := r.Run().Started
+	f.complete = false
+	for rec, err := range r.Records() {
+		if err != nil {
+			return err
+		}
+		var a aside
+		switch rec.Type {
+		case "run":
+			if first {
+				f.header.RunRecord = bytes.Clone(rec.Line)
+			}
+		case "note":
+			if json.Unmarshal(rec.Line, &a) == nil && !quietNote(a.Code) {
+				f.totals.Notes = append(f.totals.Notes, a.Code+": "+a.Text)
+			}
+		case "end":
+			if json.Unmarshal(rec.Line, &a) == nil {
+				ended, f.complete = a.Time, a.Reason == endDone
+			}
+		}
+	}
+	f.totals.Elapsed += ended.Sub(r.Run().Started)
+	f.totals.Ended = ended
+	return nil
+}
+
+// quietNote reports whether a note is for the journal and not for the totals.
+func quietNote(code string) bool { return code == "resumed" }
+
+// foldRows gives every final row, in plan order.
+func foldRows(readers []*journal.Reader, each func(*report.Row) error) error {
+	var row report.Row // encoders keep nothing of it, and it is too large to make one for each
+	for entry, err := range journal.Fold(readers, journal.FoldOptions{}) {
+		if err != nil {
+			return journalError(readers[0].Path(), err)
+		}
+		if row, err = rowOf(entry); err != nil {
+			return fail(exitJournal, "%w", err)
+		}
+		if err := each(&row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func rowOf(entry journal.Entry) (report.Row, error) {
+	if entry.Silent {
+		source := entry.Run.Source
+		if addr, err := netip.ParseAddr(source); err != nil || addr.Is4() != entry.Target.Addr.Is4() {
+			source = "" // the run's first target was of the other family
+		}
+		return report.SilentRow(entry.Target, entry.Run.Vantage, source, entry.Attempts, entry.At), nil
+	}
+	return report.ParseRow(entry.Line)
+}
+
+// sayTotals prints what every table ends with, and for other formats stderr gets.
+func (o *outputs) sayTotals(r *rendering, journalPath string) error {
+	lines := []string{report.Summary(r.totals)}
+	for _, lost := range r.lost {
+		lines = append(lines, "Lost: "+oneLine(lost))
+	}
+	for i, note := range r.totals.Notes {
+		if i == 10 {
+			lines = append(lines, fmt.Sprintf("May have biased this: %d more notes in the journal", len(r.totals.Notes)-i))
+			break
+		}
+		lines = append(lines, "May have biased this: "+report.Clean(note))
+	}
+	label := "Look at: "
+	for _, advice := range r.advice {
+		lines = append(lines, label+advice)
+		label = strings.Repeat(" ", len(label))
+	}
+	var err error
+	for _, line := range lines {
+		if o.stdout.Name == "table" && !o.u.quiet {
+			_, writeErr := fmt.Fprintln(o.u.out, line)
+			err = errors.Join(err, writeErr)
+		} else {
+			o.u.say("%s", line)
+		}
+	}
+	for _, w := range r.wrote {
+		o.u.say("Wrote %s.", w)
+	}
+	if journalPath != "" {
+		o.u.say("Journal: %s (again, in any format: smtpsweep report last -o mail.xml)", journalPath)
+	}
+	if err != nil {
+		return outputError("stdout", err)
+	}
+	return nil
+}
+
+// portsOf reads the ports of a run from its recorded flags.
+func portsOf(run journal.Run) ([]targets.Port, error) {
+	text := configFlag(run, "ports")
+	if text == "" {
+		return nil, nil
+	}
+	return targets.ParsePorts(text)
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/smtpsweep/smtpsweep/scanner/journal"
+)
+
+// reportFlags are the flags of report.
+type reportFlags struct {
+	outputFlags
+	salvage bool
+}
+
+func newReport(u *ui) *cobra.Command {
+	f := &reportFlags{}
+	cmd := &cobra.Command{
+		Use:   "report [flags] JOURNAL...",
+		Short: "Render journals again: table, CSV, XML, ...",
+		Long: `Renders one or several journals in any format. "last" names the journal of the
+newest scan, wherever it lies. A journal of a run that is not over, or was killed,
+is rendered as far as it goes.`,
+		Example: `  smtpsweep report last
+  smtpsweep report last -o mail.csv -o mail.xml
+  smtpsweep report monday.jsonl -f targets`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			f.apply(u)
+			return runReport(u, f, args)
+		},
+	}
+	f.register(cmd.Flags())
+	completeOutput(cmd)
+	cmd.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return []string{"last"}, cobra.ShellCompDirectiveDefault // and files
+	}
+	cmd.Flags().BoolVar(&f.salvage, "salvage", false, "read what is whole of a damaged journal, and say what is lost")
+	return cmd
+}
+
+func runReport(u *ui, f *reportFlags, args []string) error {
+	if len(args) == 0 {
+		return withHint(fail(exitUsage, "no journal"), "smtpsweep report last renders the newest run")
+	}
+	o, err := checkOutputs(u, f.outputFlags, false)
+	if err != nil {
+		return err
+	}
+	var paths []string
+	for _, arg := range args {
+		path, err := journalNamed(arg)
+		if err != nil {
+			return err
+		}
+		paths = append(paths, path)
+	}
+	if err := o.spare(paths...); err != nil {
+		return err
+	}
+	ctx, stop := withSignals(context.Background())
+	defer stop()
+	o.stop = ctx.scan
+	err, _ = await(ctx.now, func() error { // a second signal does not wait for a reader of stdout
+		r, err := o.render(paths, f.salvage, true, 0)
+		if err != nil {
+			return err
+		}
+		return o.sayTotals(r, "")
+	})
+	return interruptedOr(ctx.scan, err)
+}
+
+// journalNamed finds "last" in the state directory, unless a file has that name.
+func journalNamed(arg string) (string, error) {
+	if _, err := os.Lstat(arg); err == nil || arg != "last" {
+		return arg, nil
+	}
+	dir, err := journal.StateDir()
+	if err != nil {
+		return "", fail(exitEnvironment, "%w", err)
+	}
+	path, err := journal.Newest(dir)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = fmt.Errorf("%s has no journal", dir)
+		}
+		return "", withHint(fail(exitUsage, "there is no last run: %w", err), "smtpsweep scan TARGET makes one; smtpsweep report FILE.jsonl reads another")
+	}
+	return path, nil
+}

@@ -1,0 +1,682 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/smtpsweep/smtpsweep/scanner/journal"
+	"github.com/smtpsweep/smtpsweep/scanner/scannertest"
+	"github.com/smtpsweep/smtpsweep/scanner/scannertest/lab"
+	"github.com/smtpsweep/smtpsweep/targets"
+)
+
+// A process is a run of the built program.
+type process struct {
+	*exec.Cmd
+	out, err bytes.Buffer
+	ended    chan struct{} // closed when it has
+	waitErr  error         // valid when ended
+}
+
+// launch starts the built program in a lab, or on this machine if l is nil, with
+// its journals in a folder of its own unless env says otherwise.
+func launch(t *testing.T, l *lab.Lab, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{ended: make(chan struct{})}
+	p.Cmd = execCommand(t, args...)
+	if l != nil {
+		inside := l.Command(lab.Scanner, lab.Binary(t), args...)
+		inside.Env, p.Cmd = p.Env, inside
+	}
+	p.Env = append(p.Env, env...)
+	p.Stdout, p.Stderr = &p.out, &p.err
+	p.start(t)
+	return p
+}
+
+func (p *process) start(t *testing.T) {
+	t.Helper()
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { // ends with the process
+		p.waitErr = p.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() { p.kill() })
+}
+
+// kill ends a process as the kernel does when memory runs out.
+func (p *process) kill() {
+	p.Process.Kill() // an error means that it has ended
+	<-p.ended
+}
+
+// wait waits for the end and returns the exit code.
+func (p *process) wait(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(2 * time.Minute):
+		t.Fatalf("the program does not end; it said:\n%s", p.err.String())
+	}
+	if exit, ok := errors.AsType[*exec.ExitError](p.waitErr); ok {
+		return exit.ExitCode()
+	}
+	if p.waitErr != nil {
+		t.Fatal(p.waitErr)
+	}
+	return 0
+}
+
+// mustEnd waits for the end and fails the test unless the exit code is as wanted.
+func (p *process) mustEnd(t *testing.T, code int) *process {
+	t.Helper()
+	if got := p.wait(t); got != code {
+		t.Fatalf("%s\nexit code %d, want %d; it said:\n%s", strings.Join(p.Args, " "), got, code, p.err.String())
+	}
+	return p
+}
+
+// An endpointKey is what makes a row one row.
+type endpointKey struct{ target, host, address, port string }
+
+// statesOf reads a CSV and returns state and reason of each endpoint. A row that
+// is there twice is an error.
+func statesOf(t *testing.T, text string) map[endpointKey]string {
+	t.Helper()
+	records, err := csv.NewReader(strings.NewReader(text)).ReadAll()
+	if err != nil || len(records) == 0 {
+		t.Fatalf("not a CSV: %v\n%.2000s", err, text)
+	}
+	at := map[string]int{}
+	for i, name := range records[0] {
+		at[name] = i
+	}
+	states := map[endpointKey]string{}
+	for _, r := range records[1:] {
+		key := endpointKey{r[at["target"]], r[at["host"]], r[at["address"]], r[at["port"]]}
+		if states[key] != "" {
+			t.Errorf("%v is there twice", key)
+		}
+		states[key] = r[at["state"]] + " " + r[at["reason"]]
+	}
+	return states
+}
+
+// reported renders journals as CSV and returns what statesOf makes of it.
+func reported(t *testing.T, paths ...string) map[endpointKey]string {
+	t.Helper()
+	code, out, said := invoke(t, append([]string{"report", "-q", "-f", "csv"}, paths...)...)
+	if code != 0 {
+		t.Fatalf("report: exit code %d: %s", code, said)
+	}
+	return statesOf(t, out)
+}
+
+// sameStates compares the rows of two runs.
+func sameStates(t *testing.T, got, want map[endpointKey]string) {
+	t.Helper()
+	if maps.Equal(got, want) {
+		return
+	}
+	shown := 0
+	for key, state := range want {
+		if got[key] != state && shown < 10 {
+			t.Errorf("%v: %q, and %q in a run that was not interrupted", key, got[key], state)
+			shown++
+		}
+	}
+	t.Errorf("%d rows, want %d", len(got), len(want))
+}
+
+// usable reports whether a run that was killed can be gone on with: its plan is
+// in the journal. If not, nothing was sent, and the run has to begin again.
+func usable(t *testing.T, path string) bool {
+	t.Helper()
+	r, err := journal.Open(path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, journal.ErrIncomplete) {
+		return false
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_, err = r.Plan(targets.Config{})
+	if err != nil && !errors.Is(err, journal.ErrPlan) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// A victim is a run that is killed again and again.
+type victim struct {
+	t    *testing.T
+	l    *lab.Lab
+	path string   // of its journal
+	args []string // of its beginning
+	more []string // beside --resume
+	rows int      // in the journal after the last kill
+}
+
+// next begins the run, or goes on with it.
+func (v *victim) next() *process {
+	v.t.Helper()
+	args := append([]string{"scan", "-q", "--resume", v.path}, v.more...)
+	if !usable(v.t, v.path) {
+		os.Remove(v.path)
+		args = append([]string{"scan", "-q", "-o", v.path}, v.args...)
+	}
+	return launch(v.t, v.l, nil, args...)
+}
+
+// killed lets the run go on for a while and kills it. It returns how many rows
+// the journal has then.
+func (v *victim) killed(after time.Duration) int {
+	v.t.Helper()
+	p := v.next()
+	select {
+	case <-time.After(after): // the instant is what this is about
+	case <-p.ended:
+	}
+	p.kill()
+	if !usable(v.t, v.path) {
+		return 0
+	}
+	states := reported(v.t, v.path)
+	if len(states) < v.rows {
+		v.t.Errorf("a kill lost rows: %d were there, %d are", v.rows, len(states))
+	}
+	v.rows = len(states)
+	return v.rows
+}
+
+// seedOf returns a source of chance that the log tells how to repeat.
+func seedOf(t *testing.T) *rand.Rand {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+func TestKilledRunsThatGoOnEqualOneThatWasNotKilled(t *testing.T) {
+	t.Parallel()
+	lab.Run(t, lab.Config{Classes: true, Serve: true, Binary: true}, func(t *testing.T, l *lab.Lab) {
+		t.Run("20,000 endpoints, 20 kills", func(t *testing.T) { t.Parallel(); testKills(t, l) })
+		t.Run("names", func(t *testing.T) { t.Parallel(); testKillsWithNames(t, l) })
+		t.Run("silence by block", func(t *testing.T) { t.Parallel(); testKillsOfBlocks(t, l) })
+	})
+}
+
+func testKills(t *testing.T, l *lab.Lab) {
+	chance, dir := seedOf(t), t.TempDir()
+	const kills = 20
+	// A silent address takes 2 s, and no kill is later than 0.9 s after a start: so
+	// the run is never over before the last kill.
+	list := filepath.Join(dir, "hosts.txt")
+	if err := os.WriteFile(list, mixedHosts(chance, 10000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-i", list, "-p", "25,587", "--probe", "port", "--rate", "4000", "--timeout", "2s", "--seed", "8"}
+	whole := launch(t, l, nil, append([]string{"scan", "-q", "-o", filepath.Join(dir, "whole.jsonl")}, args...)...)
+	v := &victim{t: t, l: l, path: filepath.Join(dir, "killed.jsonl"), args: args}
+	partial := 0
+	for range kills {
+		after := time.Duration(chance.Int64N(int64(900 * time.Millisecond)))
+		rows := v.killed(after)
+		t.Logf("killed after %v with %d rows", after, rows)
+		if rows > 0 && rows < 20000 {
+			partial++
+		}
+	}
+	if partial == 0 {
+		t.Error("no kill hit a run under way")
+	}
+	v.next().mustEnd(t, 0)
+	whole.mustEnd(t, 0)
+	got, want := reported(t, v.path), reported(t, filepath.Join(dir, "whole.jsonl"))
+	if len(want) != 20000 {
+		t.Fatalf("the run that was not killed has %d rows", len(want))
+	}
+	sameStates(t, got, want)
+	for key, state := range got {
+		truth := l.Truth(netip.MustParseAddr(key.address), 25) // the same on every port of the lab
+		if state != truth.State+" "+truth.Reason {
+			t.Errorf("%v is %q; in truth it is %q", key, state, truth.State+" "+truth.Reason)
+		}
+	}
+}
+
+// mixedHosts lists addresses of all classes, most of which answer at once: a run
+// that is killed often would otherwise only dial the slow ones again.
+func mixedHosts(chance *rand.Rand, n int) []byte {
+	var list []byte
+	for addr := lab.Targets4.Addr(); n > 0; addr = addr.Next() {
+		class := lab.ClassOf(addr)
+		atOnce := class == lab.Accept || class == lab.AcceptToo || class == lab.Reset || class == lab.Redirect
+		if atOnce || chance.Float64() < 0.1 {
+			list = fmt.Appendln(list, addr)
+			n--
+		}
+	}
+	return list
+}
+
+func testKillsWithNames(t *testing.T, l *lab.Lab) {
+	chance, dir := seedOf(t), t.TempDir()
+	zone := scannertest.DNSZone{
+		"mail.example.org": {"A 10.64.0.8", "A 10.64.0.9"},
+		"mx1.example.org":  {"A 10.64.0.16"},
+		"mx2.example.org":  {"A 10.64.0.17", "A 10.64.0.10"},
+		"example.org":      {"MX 10 mx1.example.org", "MX 20 mx2.example.org"},
+		"null.example.org": {"MX 0 ."},
+	}
+	if l.IPv6() {
+		zone["mx1.example.org"] = append(zone["mx1.example.org"], "AAAA fd64::8")
+	}
+	ns := scannertest.StartDNS(t, zone)
+	args := []string{"mail.example.org", "mx:example.org", "mx:null.example.org", "nowhere.example.org", "10.64.0.0/28", "mx2.example.org",
+		"--allow-private", "--resolver", ns.Addr.String(), "--rate", "25", "--timeout", "2s", "--seed", "8"}
+	whole := launch(t, l, nil, append([]string{"scan", "-q", "-o", filepath.Join(dir, "whole.jsonl")}, args...)...)
+	v := &victim{t: t, l: l, path: filepath.Join(dir, "killed.jsonl"), args: args}
+	for range 4 {
+		after := 300*time.Millisecond + time.Duration(chance.Int64N(int64(900*time.Millisecond)))
+		t.Logf("killed after %v with %d rows", after, v.killed(after))
+	}
+	began := usable(t, v.path)
+	asked := ns.Queries("mail.example.org", "A")
+	v.next().mustEnd(t, 0)
+	whole.mustEnd(t, 0)
+	if now := ns.Queries("mail.example.org", "A"); began && now != asked {
+		t.Errorf("the DNS was asked again for what the journal knows: %d queries, then %d", asked, now)
+	}
+	want := reported(t, filepath.Join(dir, "whole.jsonl"))
+	if len(want) < 16*3+2+5*3+2*3 {
+		t.Fatalf("the run that was not killed has %d rows: %v", len(want), want)
+	}
+	sameStates(t, reported(t, v.path), want)
+}
+
+func testKillsOfBlocks(t *testing.T, l *lab.Lab) {
+	chance, dir := seedOf(t), t.TempDir()
+	silent := netip.MustParsePrefix("10.72.0.0/16")
+	l.DropOut(t, lab.Router, silent, 0)
+	args := []string{silent.String(), "10.64.1.0/24", "-p", "25", "--probe", "port", "--rate", "20000", "--timeout", "1s", "--seed", "8"}
+	v := &victim{t: t, l: l, path: filepath.Join(dir, "killed.jsonl"), args: args}
+	for range 2 {
+		after := 1500*time.Millisecond + time.Duration(chance.Int64N(int64(1500*time.Millisecond)))
+		t.Logf("killed after %v with %d rows", after, v.killed(after))
+	}
+	v.next().mustEnd(t, 0)
+	got := reported(t, v.path)
+	if len(got) != 1<<16+256 {
+		t.Errorf("%d rows, want %d", len(got), 1<<16+256)
+	}
+	for key, state := range got {
+		addr := netip.MustParseAddr(key.address)
+		want := "filtered no-response"
+		if !silent.Contains(addr) {
+			truth := l.Truth(addr, 25)
+			want = truth.State + " " + truth.Reason
+		}
+		if state != want {
+			t.Errorf("%v is %q, want %q", key, state, want)
+		}
+	}
+	text, err := os.ReadFile(v.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rows := bytes.Count(text, []byte(`{"type":"result"`)); rows > 1024 {
+		t.Errorf("%d result records: silence is not written by block", rows)
+	}
+	t.Logf("the journal has %d bytes for %d rows", len(text), len(got))
+}
+
+// A mailHost is a listener on a loopback address of the test's own.
+func mailHost(t *testing.T, zoo *scannertest.Zoo, addr, behaviour string) netip.AddrPort {
+	t.Helper()
+	b, ok := scannertest.Find(behaviour)
+	if !ok {
+		t.Fatalf("no behaviour %q", behaviour)
+	}
+	at, err := zoo.Listen(addr, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// keyOf is the row of an endpoint that was typed.
+func keyOf(at netip.AddrPort) endpointKey {
+	return endpointKey{at.String(), "", at.Addr().String(), fmt.Sprint(at.Port())}
+}
+
+// interruptedRun makes a run on loopback that was stopped by Ctrl-C: one server
+// answers, one is mute. It returns the journal, and the two.
+func interruptedRun(t *testing.T, args ...string) (path string, good, mute netip.AddrPort, zoo *scannertest.Zoo) {
+	t.Helper()
+	zoo, err := scannertest.Start(t.Context(), scannertest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(zoo.Close)
+	good, mute = mailHost(t, zoo, "127.0.0.1:0", "good"), mailHost(t, zoo, "127.0.0.2:0", "mute")
+	path = filepath.Join(t.TempDir(), "run.jsonl")
+	p := launch(t, nil, nil, append([]string{"scan", good.String(), mute.String(), "-o", path, "--rate", "100"}, args...)...)
+	awaitRows(t, path, 1)
+	awaitTrue(t, "the mute server has a connection", func() bool { return zoo.Load(mute.Addr()).Accepted > 0 })
+	p.Process.Signal(os.Interrupt)
+	p.mustEnd(t, exitInterrupt)
+	return path, good, mute, zoo
+}
+
+// awaitTrue waits for a condition.
+func awaitTrue(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !condition(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited for a minute, and still not: %s", what)
+		}
+	}
+}
+
+// awaitRows waits until a journal has so many rows.
+func awaitRows(t *testing.T, path string, n int) {
+	t.Helper()
+	awaitTrue(t, fmt.Sprintf("%s has %d rows", path, n), func() bool {
+		text, _ := os.ReadFile(path)
+		return bytes.Count(text, []byte("\n{\"type\":\"result\"")) >= n
+	})
+}
+
+func TestResumeTakesFlagsAndTargetsFromTheJournal(t *testing.T) {
+	t.Parallel()
+	path, good, mute, zoo := interruptedRun(t, "--greeting-timeout", "500ms", "--patience", "1s")
+	before := zoo.Load(good.Addr()).Accepted
+	for _, c := range []struct {
+		name string
+		args []string
+		said string
+	}{
+		{"other ports", []string{"-p", "2525"}, "--ports"},
+		{"another probe", []string{"--probe", "port"}, "--probe"},
+		{"another seed", []string{"--seed", "7"}, "--seed"},
+		{"another shard", []string{"--shard", "1/2"}, "--shard"},
+		{"a list more", []string{"-i", path}, "--input"},
+		{"other targets", []string{"127.0.0.9"}, "other targets"},
+		{"another family", []string{"-6"}, "--ipv6"},
+		{"another vantage", []string{"--vantage", "elsewhere"}, "--vantage"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			code, _, said := invoke(t, append([]string{"scan", "--resume", path}, c.args...)...)
+			if code != exitJournal || !strings.Contains(said, c.said) {
+				t.Errorf("exit code %d, want %d; said %q, want %q", code, exitJournal, said, c.said)
+			}
+		})
+	}
+	code, out, said := invoke(t, "scan", "--resume", path, "--rate", "50", "--host-limit", "1", "--timeout", "5s", "-f", "csv")
+	if code != 0 {
+		t.Fatalf("with another pace: exit code %d: %s", code, said)
+	}
+	want := map[endpointKey]string{
+		keyOf(good): "open syn-ack",
+		keyOf(mute): "open syn-ack",
+	}
+	sameStates(t, statesOf(t, out), want) // stdout has all of it, as if nothing had happened
+	sameStates(t, reported(t, path), want)
+	if now := zoo.Load(good.Addr()).Accepted; now != before {
+		t.Errorf("what was done was dialled again: %d connections, then %d", before, now)
+	}
+}
+
+func TestResumingAFinishedRunReportsIt(t *testing.T) {
+	t.Parallel()
+	path, _, _, zoo := interruptedRun(t, "--greeting-timeout", "300ms", "--patience", "300ms")
+	if code, _, said := invoke(t, "scan", "--resume", path); code != 0 {
+		t.Fatalf("exit code %d: %s", code, said)
+	}
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dials := zoo.Counts().Conns
+	code, out, said := invoke(t, "scan", "--resume", path)
+	if code != 0 || !strings.Contains(said, "Nothing to do") || !strings.Contains(out, "2 open") {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, out, said)
+	}
+	if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+		t.Error("the journal of a finished run was changed")
+	}
+	if zoo.Counts().Conns != dials {
+		t.Error("a finished run was dialled again")
+	}
+	for _, format := range []string{"csv", "jsonl", "targets"} {
+		code, out, said := invoke(t, "scan", "--resume", path, "-f", format)
+		if code != 0 || strings.Count(out, "127.0.0.2") == 0 {
+			t.Errorf("-f %s: exit code %d, stdout %q, stderr %q", format, code, out, said)
+		}
+	}
+	csvPath := filepath.Join(t.TempDir(), "again.csv")
+	if code, _, said := invoke(t, "scan", "--resume", path, "-q", "-o", csvPath); code != 0 || said != "" {
+		t.Errorf("-o: exit code %d: %s", code, said)
+	}
+	text, err := os.ReadFile(csvPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameStates(t, statesOf(t, string(text)), reported(t, path))
+}
+
+func TestMoreExclusionsAreHonouredByEveryLaterResume(t *testing.T) {
+	t.Parallel()
+	path, good, mute, zoo := interruptedRun(t, "--greeting-timeout", "300ms", "--patience", "65s")
+	before := zoo.Load(mute.Addr()).Accepted
+	code, _, said := invoke(t, "scan", "--resume", path, "--exclude", mute.Addr().String())
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, said)
+	}
+	code, _, said = invoke(t, "scan", "--resume", path)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, said)
+	}
+	if now := zoo.Load(mute.Addr()).Accepted; now != before {
+		t.Errorf("an excluded address was dialled: %d connections before, %d now", before, now)
+	}
+	if code, out, said := invoke(t, "scan", "--resume", path, "--dry-run"); code != 0 || out != "" {
+		t.Errorf("--dry-run: exit code %d, lists %q, want nothing; said %q", code, out, said)
+	}
+	rows := reported(t, path)
+	if rows[keyOf(good)] != "open syn-ack" || rows[keyOf(mute)] != "unknown excluded" {
+		t.Errorf("rows %q: the one was done, the other is excluded before it was decided", rows)
+	}
+}
+
+func TestExclusionsOfAResumeHoldForTheNext(t *testing.T) {
+	t.Parallel()
+	path, good, mute, zoo := interruptedRun(t, "127.0.0.3-127.0.0.40:1", "--greeting-timeout", "300ms")
+	before := zoo.Load(mute.Addr()).Accepted
+	// Killed, so that nothing but what was written at once can tell the next one.
+	p := launch(t, nil, nil, "scan", "--resume", path, "--exclude", mute.Addr().String(), "--rate", "5")
+	awaitTrue(t, "the resumed run is under way", func() bool {
+		text, _ := os.ReadFile(path)
+		return bytes.Contains(text, []byte(`{"type":"resume"`))
+	})
+	p.kill()
+	if code, _, said := invoke(t, "scan", "--resume", path, "--rate", "1000"); code != 0 {
+		t.Fatalf("exit code %d: %s", code, said)
+	}
+	if now := zoo.Load(mute.Addr()).Accepted; now != before {
+		t.Errorf("the exclusion of an earlier resume was forgotten: %d connections before, %d now", before, now)
+	}
+	if rows := reported(t, path); len(rows) != 40 {
+		t.Errorf("%d rows, want 40: %s, the excluded one as it was left, and 38", len(rows), good)
+	}
+}
+
+func TestAListThatChangedEndsTheResume(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	list, path := filepath.Join(dir, "hosts.txt"), filepath.Join(dir, "run.jsonl")
+	write := func(name, text string) string {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	const hosts = "127.0.0.1:1\n127.0.0.2:1 # two\n"
+	write(list, hosts)
+	if code, _, said := invoke(t, "scan", "-i", list, "-o", path); code != 0 {
+		t.Fatalf("exit code %d: %s", code, said)
+	}
+	copied := write(filepath.Join(dir, "copy.txt"), hosts)
+	other := write(filepath.Join(dir, "other.txt"), hosts+"127.0.0.3:1\n")
+	for _, c := range []struct {
+		name, stdin string
+		args        []string
+		code        int
+	}{
+		{"the list as it was", "", nil, 0},
+		{"the list again", "", []string{"-i", list}, 0},
+		{"a copy of the list", "", []string{"-i", copied}, 0},
+		{"the list on stdin", hosts, []string{"-i", "-"}, 0},
+		{"another list", "", []string{"-i", other}, exitJournal},
+		{"two lists", "", []string{"-i", list, "-i", list}, exitJournal},
+		{"another list on stdin", "127.0.0.1\n", []string{"-i", "-"}, exitJournal},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if code, _, said := invokeWith(t, c.stdin, append([]string{"scan", "--resume", path}, c.args...)...); code != c.code {
+				t.Errorf("exit code %d, want %d: %s", code, c.code, said)
+			}
+		})
+	}
+	write(list, hosts+"127.0.0.9\n")
+	if code, _, said := invoke(t, "scan", "--resume", path); code != exitJournal || !strings.Contains(said, "has changed") {
+		t.Errorf("a list that changed: exit code %d: %s", code, said)
+	}
+}
+
+func TestADamagedJournalIsRefusedAndSalvaged(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "run.jsonl")
+	if code, _, said := invoke(t, "scan", "127.0.0.1", "-p", "1-9", "-o", path); code != 0 {
+		t.Fatalf("exit code %d: %s", code, said)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(text, []byte(`"state":"closed"`))
+	text[at+10] ^= 1
+	offset := bytes.LastIndexByte(text[:at], '\n') + 1
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"scan", "--resume", path}, {"report", path}} {
+		code, out, said := invoke(t, args...)
+		if code != exitJournal || !strings.Contains(said, fmt.Sprintf("byte %d)", offset)) || !strings.Contains(said, "--salvage") {
+			t.Errorf("%v: exit code %d, want %d and offset %d; stdout %q, stderr %q", args, code, exitJournal, offset, out, said)
+		}
+	}
+	if now, _ := os.ReadFile(path); !bytes.Equal(now, text) {
+		t.Error("a damaged journal was changed")
+	}
+	code, out, said := invoke(t, "report", "--salvage", path, "-f", "csv")
+	if code != 0 || len(statesOf(t, out)) != 8 || !strings.Contains(said, "Lost: 1 damaged record") {
+		t.Errorf("--salvage: exit code %d, %d rows, want 8; said %q", code, len(statesOf(t, out)), said)
+	}
+	text[5] ^= 1 // the run record, too
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, said = invoke(t, "report", "--salvage", path, "-f", "csv")
+	if code != 0 || len(statesOf(t, out)) != 8 || !strings.Contains(said, "Lost: 2 damaged records") {
+		t.Errorf("--salvage without a run record: exit code %d, %d rows, want 8; said %q", code, len(statesOf(t, out)), said)
+	}
+}
+
+func TestAKilledJournalIsReported(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "run.jsonl")
+	p := launch(t, nil, nil, "scan", "127.0.0.1", "-p", "1-2000", "--probe", "port", "--rate", "500", "-o", path)
+	awaitRows(t, path, 20)
+	p.kill()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := len(reported(t, path))
+	if rows < 20 || rows >= 2000 {
+		t.Errorf("%d rows, want some", rows)
+	}
+	// A power cut in the middle of the last record: the rest is all there.
+	whole := bytes.LastIndexByte(text[:len(text)-1], '\n')
+	torn := filepath.Join(t.TempDir(), "torn.jsonl")
+	if err := os.WriteFile(torn, text[:whole+1+20], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(reported(t, torn)); n < rows-1 {
+		t.Errorf("%d rows of a journal with a torn tail, want %d", n, rows-1)
+	}
+	code, _, said := invoke(t, "scan", "--resume", torn, "--rate", "0", "-q")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, said)
+	}
+	got := reported(t, torn)
+	ports := map[string]bool{}
+	for key := range got {
+		ports[key.port] = true
+	}
+	if len(got) != 2000 || len(ports) != 2000 {
+		t.Errorf("%d rows, want 2000", len(got))
+	}
+}
+
+func TestResumeAsksAgainForNamesThatTheDNSCouldNotTell(t *testing.T) {
+	t.Parallel()
+	dead := scannertest.DNS(t, scannertest.DNSZone{"mail.example.org": {"SERVFAIL"}, "other.example.org": {"SERVFAIL"}})
+	zoo, err := scannertest.Start(t.Context(), scannertest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zoo.Close()
+	good := mailHost(t, zoo, "127.0.0.1:0", "good")
+	path := filepath.Join(t.TempDir(), "run.jsonl")
+	code, _, said := invoke(t, "scan", "mail.example.org", "other.example.org", good.String(), "--resolver", dead.String(), "-o", path)
+	if code != exitUndecided {
+		t.Fatalf("exit code %d, want %d: %s", code, exitUndecided, said)
+	}
+	alive := scannertest.DNS(t, scannertest.DNSZone{"other.example.org": {"SERVFAIL"}})
+	code, _, said = invoke(t, "scan", "--resume", path, "--resolver", alive.String())
+	if code != exitUndecided {
+		t.Fatalf("resumed: exit code %d, want %d: %s", code, exitUndecided, said)
+	}
+	var states []string
+	for key, state := range reported(t, path) {
+		states = append(states, strings.TrimSuffix(key.target, ":"+key.port)+" "+state)
+	}
+	slices.Sort(states)
+	want := []string{"127.0.0.1 open syn-ack", "mail.example.org unknown dns-nxdomain", "other.example.org unknown dns-error"}
+	if !slices.Equal(states, want) {
+		t.Errorf("rows %q, want %q", states, want)
+	}
+}
+
+// execCommand is the built program on this machine, with journals of its own.
+func execCommand(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(lab.Binary(t), args...)
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+t.TempDir(), "NO_COLOR=", "TERM=xterm", "CI=") // colour libraries look at all three
+	return cmd
+}
