@@ -9,6 +9,9 @@ type counter struct {
 	excluded func(span) uint64 // how many addresses of a span are excluded
 	pubs     []special         // everything that is not public, to find public addresses
 	by       map[string]int
+	mask     uint128 // of the host bits in a subnet: /24, /48
+	net      uint128 // the subnet of the last address
+	inNet    uint64  // endpoints of it that are probed
 }
 
 // count fills in what is left, and what is subtracted.
@@ -27,6 +30,7 @@ func (p *Plan) count() {
 func (c *counter) family4() {
 	f := c.plan.cfg.Exclude.freeze()
 	c.blocks, c.pubs = c.plan.cfg.refused(false), specials4
+	c.mask, c.inNet = uint128{0, 1<<8 - 1}, 0
 	c.excluded = none
 	if f != nil && len(f.four) > 0 {
 		c.excluded = f.four.overlap
@@ -37,32 +41,43 @@ func (c *counter) family4() {
 }
 
 func (c *counter) family6(s *set[uint128]) {
-	var parts []span // the plan's addresses, roughly: enough to bound Teredo
-	var teredos []special
 	cfg := c.plan.cfg
-	inside := cfg.refusedInside()
-	for x := range s.intervals(&c.plan.t) {
-		if len(parts) > 0 && x.first.hi == parts[len(parts)-1].last.hi {
-			parts[len(parts)-1].last = x.last
-		} else {
-			parts = append(parts, x.span)
-		}
-		teredoSpans(x.span, inside, func(s special) span { return s.span }, func(s special, w span) {
-			teredos = append(teredos, special{w, s.class, wrappedName(s.name, "Teredo")})
-		})
-	}
 	c.blocks, c.pubs = cfg.refused(true), specials6
+	c.mask, c.inNet = uint128{1<<16 - 1, ^uint64(0)}, 0
 	if s.zone != "" {
 		c.blocks = nil // link-local addresses with their zone: parse let nothing else in
 	}
-	c.blocks = sortedSpecials(append(c.blocks, teredos...))
+	wrapping := c.wrapping(s)
+	inside := cfg.refusedInside()
+	for _, part := range wrapping {
+		teredoSpans(part, inside, func(s special) span { return s.span }, func(s special, w span) {
+			c.blocks = append(c.blocks, special{w, s.class, wrappedName(s.name, "Teredo")})
+		})
+	}
+	c.blocks = sortedSpecials(c.blocks)
 	c.excluded = none
-	if f := cfg.Exclude.freeze(); f != nil && len(f.four)+len(f.six) > 0 && len(parts) > 0 {
-		c.excluded = f.sixWithin(parts).overlap
+	if f := cfg.Exclude.freeze(); f != nil && len(f.four)+len(f.six) > 0 {
+		c.excluded = f.sixWith(wrapping).overlap
 	}
 	for x := range s.intervals(&c.plan.t) {
 		c.interval(x, cfg.Only4, "IPv6 (-4)")
 	}
+}
+
+// wrapping returns the spans of a set that hold addresses which wrap an IPv4
+// address: mostly none. Those of one /64 count as one.
+func (c *counter) wrapping(s *set[uint128]) (parts []span) {
+	for x := range s.intervals(&c.plan.t) {
+		if !wraps(x.span) {
+			continue
+		}
+		if n := len(parts); n > 0 && x.first.hi == parts[n-1].last.hi {
+			parts[n-1].last = x.last
+		} else {
+			parts = append(parts, x.span)
+		}
+	}
+	return parts
 }
 
 func none(span) uint64 { return 0 }
@@ -96,6 +111,33 @@ func (c *counter) interval(x interval, away bool, family string) {
 	}
 	c.plan.addresses += left
 	c.plan.public = c.plan.public || left > 0 && c.hasPublic(x.span, left)
+	c.crowd(x.span, ports)
+}
+
+// crowd notes how many endpoints of a span are probed in one subnet. Of the
+// subnets that lie wholly within it, the first stands for all.
+func (c *counter) crowd(x span, ports uint64) {
+	end := x.first.or(c.mask) // of the first subnet
+	if !end.less(x.last) {
+		c.join(x, ports)
+		return
+	}
+	c.join(span{x.first, end}, ports)
+	tail := span{x.last.without(c.mask), x.last}
+	if next := end.plus(1); next != tail.first {
+		c.join(span{next, next.or(c.mask)}, ports)
+	}
+	c.join(tail, ports)
+}
+
+// join adds a span within one subnet to those before it.
+func (c *counter) join(x span, ports uint64) {
+	if net := x.first.without(c.mask); net != c.net {
+		c.net, c.inNet = net, 0
+	}
+	n, _ := x.size()
+	c.inNet += (n - c.excluded(x) - c.refusedIn(x)) * ports
+	c.plan.crowd = max(c.plan.crowd, c.inNet)
 }
 
 // hasPublic reports whether a span, of which left addresses are probed, has a

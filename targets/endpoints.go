@@ -24,8 +24,9 @@ type HostAnswer struct {
 	Addrs      []netip.Addr `json:"addrs,omitempty"` // IPv4 first, each once
 	// Why there are no addresses. With addresses it is empty, or DNSError: one
 	// family is known and the look-up of the other failed.
-	Why Unprobed `json:"why,omitempty"`
-	Err string   `json:"err,omitempty"` // our words for Why; without Why a remark
+	Why    Unprobed `json:"why,omitempty"`
+	Err    string   `json:"err,omitempty"`    // our words for Why; without Why a remark
+	Failed int      `json:"failed,omitempty"` // 4 or 6: the family whose look-up failed, if the other has Addrs
 }
 
 // An Endpoint is one row that a name leads to.
@@ -83,6 +84,7 @@ func (p *Plan) hostEndpoints(name Name, h HostAnswer, w way) (out []Endpoint) {
 		}
 	}
 	switch {
+	case h.Failed == 6 && p.cfg.Only4, h.Failed == 4 && p.cfg.Only6: // nobody asked for that family
 	case h.Why != "":
 		out = append(out, Endpoint{Target: Target{Index: NoIndex, From: origin}, Why: h.Why, Err: h.Err})
 	case len(out) == 0:

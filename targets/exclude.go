@@ -82,8 +82,7 @@ func NewExclusions() *Exclusions { return &Exclusions{} }
 func (e *Exclusions) Add(text string) error { return e.add(text) }
 
 func (e *Exclusions) add(text string) error {
-	p := parser{zoneExists: func(string) bool { return true }}
-	s, err := p.parse(bareLinkLocal(text))
+	s, err := parser{everyZone: true}.parse(text)
 	switch {
 	case err != nil:
 		bad := err.(*SpecError)
@@ -107,15 +106,6 @@ func (e *Exclusions) add(text string) error {
 		e.put(spanOf(p), s.six)
 	}
 	return nil
-}
-
-// bareLinkLocal gives a link-local address a zone for the parser: it is
-// excluded in every zone.
-func bareLinkLocal(text string) string {
-	if a, err := netip.ParseAddr(text); err == nil && a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "" {
-		return text + "%0"
-	}
-	return text
 }
 
 func (e *Exclusions) put(s span, six bool) {
@@ -179,17 +169,24 @@ func (e *Exclusions) freeze() *frozen {
 	return f
 }
 
-// sixWithin returns the excluded IPv6 addresses that matter within parts,
-// those that wrap an excluded IPv4 address included.
-func (f *frozen) sixWithin(parts []span) spanList[uint128] {
+// sixWith returns the excluded IPv6 addresses, with those that wrap an excluded
+// IPv4 address within parts.
+func (f *frozen) sixWith(parts []span) spanList[uint128] {
+	if len(parts) == 0 || len(f.four) == 0 {
+		return f.six
+	}
 	all := slices.Clone([]pair[uint128](f.six))
 	wide := func(p pair[uint32key]) span { return span{p.first.wide(), p.last.wide()} }
 	for _, part := range parts {
-		for _, p := range f.four {
-			for _, w := range wrap(wide(p)) {
-				if w, ok := w.clip(part); ok {
-					all = append(all, pair[uint128](w))
-				}
+		for i, whole := range [...]span{nat64, sixTo4} { // in the order of wrap
+			inside, ok := part.clip(whole)
+			if !ok {
+				continue
+			}
+			first, _, _ := inner(inside.first)
+			last, _, _ := inner(inside.last)
+			for n := f.four.from(uint32key(first)); n < len(f.four) && uint32(f.four[n].first) <= last; n++ {
+				all = append(all, pair[uint128](wrap(wide(f.four[n]))[i]))
 			}
 		}
 		teredoSpans(part, f.four, wide, func(_ pair[uint32key], w span) { all = append(all, pair[uint128](w)) })

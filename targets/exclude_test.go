@@ -31,6 +31,19 @@ func TestExclusionsContainWhatWasWritten(t *testing.T) {
 	}
 }
 
+// TestLinkLocalBlocksCanBeExcluded: lists of addresses that nobody should scan
+// have fe80::/10. As exclusions they need no interface.
+func TestLinkLocalBlocksCanBeExcluded(t *testing.T) {
+	for spec, inside := range map[string]string{"fe80::/10": "fe80::1%eth0", "fe80::5/128": "fe80::5%eth0", "fe80::1-fe80::9": "fe80::9", "fe80::": "fe80::%eth1"} {
+		e := NewExclusions()
+		if err := e.Add(spec); err != nil {
+			t.Errorf("%s: %v", spec, err)
+		} else if !e.Contains(netip.MustParseAddr(inside)) || e.Contains(netip.MustParseAddr("fe80:1::1%eth0")) != (spec == "fe80::/10") {
+			t.Errorf("%s does not exclude what it says", spec)
+		}
+	}
+}
+
 func TestEverythingCanBeExcluded(t *testing.T) {
 	e := NewExclusions()
 	for _, s := range []string{"::/0", "0.0.0.0/0", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"} {

@@ -32,6 +32,7 @@ func (s spec) prefixes() ([]netip.Prefix, error) {
 // A parser reads specs. Its zero value looks zones up on this machine.
 type parser struct {
 	zoneExists func(zone string) bool // a seam: tests have no eth0
+	everyZone  bool                   // link-local addresses mean those of every zone, as in an exclusion
 }
 
 // parse reads one spec. Errors are *SpecError. What is not an address and not a
@@ -56,10 +57,20 @@ func (p parser) parse(text string) (spec, error) {
 		s.ports = ports
 	}
 	if !looksLikeAddress(body) {
-		s.name = hostName(body)
-		return s, nil
+		return s.host("", body)
 	}
 	return p.addresses(s, body)
+}
+
+// host reads the name of a host, or, with "mx:" before it, of a domain. Foreign
+// digits and dots are mapped, and what that makes an address is refused as well.
+func (s spec) host(before, body string) (spec, error) {
+	name := hostName(body)
+	if looksLikeAddress(name) {
+		return s, targetError(s.text, "it becomes "+quotable(name)+", which is no name", "write addresses in plain digits: 192.0.2.7")
+	}
+	s.name = before + name
+	return s, nil
 }
 
 // refuseForeign refuses what is certainly something else than a target.
@@ -120,8 +131,7 @@ func (s spec) domain(rest string) (spec, error) {
 		}
 		s.ports = ports
 	}
-	s.name = "mx:" + hostName(body)
-	return s, nil
+	return s.host("mx:", body)
 }
 
 // splitPort parts a spec at its port: one colon, or a colon after a bracket.
@@ -193,16 +203,27 @@ func looksLikeAddress(s string) bool {
 
 // addresses reads an address, block or range.
 func (p parser) addresses(s spec, body string) (spec, error) {
+	var err error
 	switch {
-	case strings.ContainsAny(body, "*"):
+	case strings.Contains(body, "*"):
 		return s, targetError(s.text, "wildcards are not understood", "write a block: 192.0.2.0/24")
 	case strings.ContainsAny(body, "–—−"):
 		return s, targetError(s.text, "it contains a dash that is not \"-\"", "write 192.0.2.1-192.0.2.40 with the plain one")
 	case strings.Contains(body, "/"):
-		return s.block(body)
+		s, err = s.block(body)
 	case strings.Contains(body, "-") && !strings.Contains(body, "%"): // zone names may hold a dash
-		return s.addressRange(body)
+		s, err = s.addressRange(body)
+	default:
+		s, err = s.address(body)
 	}
+	if err != nil {
+		return s, err
+	}
+	return s, p.checkZone(s)
+}
+
+// address reads one address.
+func (s spec) address(body string) (spec, error) {
 	a, err := parseAddr(s.text, body)
 	if err != nil {
 		return s, err
@@ -213,20 +234,23 @@ func (p parser) addresses(s spec, body string) (spec, error) {
 	}
 	s.single, s.six, s.zone = true, a.Is6(), a.Zone()
 	s.span = span{number(a), number(a)}
-	return s, p.checkZone(s, a)
+	return s, nil
 }
 
 // checkZone sees to it that a link-local address has a zone that exists, and no
 // other address has one (RFC 4007, 6).
-func (p parser) checkZone(s spec, a netip.Addr) error {
-	linkLocal := a.Is6() && a.IsLinkLocalUnicast()
+func (p parser) checkZone(s spec) error {
+	first := s.span.first.inFamily(s.six)
+	linkLocal := s.six && first.IsLinkLocalUnicast()
 	switch {
-	case linkLocal && s.zone == "":
-		return targetError(s.text, "a link-local address needs the interface it is on", "write "+a.String()+"%eth0")
 	case !linkLocal && s.zone != "":
 		return targetError(s.text, "only link-local addresses have a zone", "leave out %"+quotable(s.zone))
-	case s.zone == "":
+	case !linkLocal, p.everyZone:
 		return nil
+	case !s.single:
+		return targetError(s.text, "link-local addresses need the interface they are on", "give them one by one: fe80::1%eth0")
+	case s.zone == "":
+		return targetError(s.text, "a link-local address needs the interface it is on", "write "+first.String()+"%eth0")
 	}
 	exists := p.zoneExists
 	if exists == nil {
@@ -274,9 +298,6 @@ func (s spec) block(body string) (spec, error) {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 		s.notice = s.text + " is read as " + p.String()
 	}
-	if p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() && p.Bits() >= 10 {
-		return s, targetError(s.text, "link-local addresses need the interface they are on", "give them one by one: fe80::1%eth0")
-	}
 	s.span, s.six = spanOf(p), p.Addr().Is6()
 	return s, nil
 }
@@ -288,16 +309,8 @@ func (s spec) addressRange(body string) (spec, error) {
 	if err != nil {
 		return s, err
 	}
-	var last netip.Addr
-	if first.Is4() && allDigits(right) {
-		n, err := strconv.ParseUint(right, 10, 8)
-		if err != nil || len(right) > 1 && right[0] == '0' {
-			return s, targetError(s.text, quote(right)+" is not an octet, 0 to 255", "")
-		}
-		b := first.As4()
-		b[3] = byte(n)
-		last = netip.AddrFrom4(b)
-	} else if last, err = parseAddr(s.text, right); err != nil {
+	last, err := rangeEnd(s.text, first, right)
+	if err != nil {
 		return s, err
 	}
 	if first.Is4In6() && last.Is4In6() {
@@ -309,11 +322,28 @@ func (s spec) addressRange(body string) (spec, error) {
 		return s, targetError(s.text, "one end is IPv4 and the other IPv6", "")
 	case last.Less(first):
 		return s, targetError(s.text, "the range runs backwards", "write "+last.String()+"-"+first.String())
-	case first.Is6() && first.IsLinkLocalUnicast():
-		return s, targetError(s.text, "link-local addresses need the interface they are on", "give them one by one: fe80::1%eth0")
 	}
 	s.span, s.six = span{number(first), number(last)}, first.Is6()
 	return s, nil
+}
+
+// rangeEnd reads the end of a range that begins at first.
+func rangeEnd(text string, first netip.Addr, s string) (netip.Addr, error) {
+	switch {
+	case s == "":
+		return first, targetError(text, "the end of the range is missing", "write 192.0.2.1-192.0.2.40 or 192.0.2.1-40")
+	case first.Is6() && !strings.ContainsAny(s, ".:"):
+		return first, targetError(text, quote(s)+" is not an IPv6 address", "write both ends in full: 2001:db8::1-2001:db8::40")
+	case !first.Is4() || !allDigits(s):
+		return parseAddr(text, s)
+	}
+	n, err := strconv.ParseUint(s, 10, 8)
+	if err != nil || len(s) > 1 && s[0] == '0' {
+		return first, targetError(text, quote(s)+" is not an octet, 0 to 255", "")
+	}
+	b := first.As4()
+	b[3] = byte(n)
+	return netip.AddrFrom4(b), nil
 }
 
 // parseAddr reads one address strictly, and says what is wrong with it.
@@ -350,6 +380,9 @@ func whyNot4(s string) string {
 		case len(labels) == 4 && n > 255:
 			return quote(l) + " is more than 255"
 		}
+	}
+	if len(labels) == 1 {
+		return quote(s) + " is ambiguous: it has 1 number, an IPv4 address four"
 	}
 	return quote(s) + " is ambiguous: it has " + strconv.Itoa(len(labels)) + " numbers, an IPv4 address four"
 }

@@ -27,6 +27,7 @@ type Plan struct {
 	hash       string
 	left       uint64 // endpoints that will be probed
 	addresses  uint64 // addresses that will be probed
+	crowd      uint64 // most endpoints of one subnet that will be probed
 	public     bool
 	subtracted []Subtraction
 }
@@ -74,25 +75,34 @@ func (p *Plan) target(i uint64, addr netip.Addr, id uint32, n uint64) Target {
 
 // Index returns the index of an endpoint; ok is false if the plan does not have it.
 func (p *Plan) Index(addr netip.Addr, port uint16) (i uint64, ok bool) {
-	addr = addr.Unmap()
-	if !addr.IsValid() {
-		return 0, false
-	}
-	var id uint32
-	if addr.Is4() {
-		i, id, ok = p.four.index(uint32key(number(addr).lo), &p.t)
-	} else {
-		for n := range p.six {
-			if p.six[n].zone == addr.Zone() {
-				i, id, ok = p.six[n].index(number(addr), &p.t)
-			}
-		}
-	}
+	i, id, ok := p.find(addr)
 	if !ok {
 		return 0, false
 	}
 	n, ok := slices.BinarySearchFunc(p.t.portsOf(id), port, func(p Port, n uint16) int { return cmp.Compare(p.Number, n) })
 	return i + uint64(n), ok
+}
+
+// Has reports whether the plan has an address, at whatever port.
+func (p *Plan) Has(addr netip.Addr) bool {
+	_, _, ok := p.find(addr)
+	return ok
+}
+
+// find returns the index of the first endpoint of an address, and its attr.
+func (p *Plan) find(addr netip.Addr) (i uint64, id uint32, ok bool) {
+	switch addr = addr.Unmap(); {
+	case !addr.IsValid():
+		return 0, 0, false
+	case addr.Is4():
+		return p.four.index(uint32key(number(addr).lo), &p.t)
+	}
+	for n := range p.six {
+		if p.six[n].zone == addr.Zone() {
+			return p.six[n].index(number(addr), &p.t)
+		}
+	}
+	return 0, 0, false
 }
 
 // Names yields the names in the order they were written, each once.
@@ -122,6 +132,32 @@ func (p *Plan) Probed() uint64 { return p.left }
 
 // Addresses returns the number of addresses that Probed is about.
 func (p *Plan) Addresses() uint64 { return p.addresses }
+
+// Crowds returns the most endpoints at one address, and the most that will be
+// probed in one subnet, a /24 or /48: a limit per host or subnet spreads them
+// over time. Names are not counted.
+func (p *Plan) Crowds() (host, subnet uint64) {
+	for _, a := range p.t.attrs {
+		host = max(host, uint64(len(p.t.ports.lists[a.ports])))
+	}
+	return host, p.crowd
+}
+
+// SamePorts returns the ports that every address and name of the plan has; ok
+// is false if they differ.
+func (p *Plan) SamePorts() (ports []Port, ok bool) {
+	lists := map[uint32]bool{}
+	for _, a := range p.t.attrs {
+		lists[a.ports] = true
+	}
+	for _, r := range p.names.recs {
+		lists[r.ports] = true
+	}
+	for id := range lists {
+		ports = p.t.ports.lists[id]
+	}
+	return ports, len(lists) == 1
+}
 
 // Subtracted says what the difference of Len and Probed consists of. An
 // address that is excluded and special counts as excluded.

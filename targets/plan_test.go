@@ -69,6 +69,14 @@ func TestPlanOrdersByFamilyAddressAndPort(t *testing.T) {
 			t.Errorf("Index(%s) = %d, %v, want %d", x.AddrPort(), n, ok, i)
 		}
 	}
+	for a, want := range map[string]bool{"192.0.2.9": true, "::ffff:192.0.2.9": true, "192.0.2.10": false, "fe80::1%eth0": true, "fe80::1": false, "2001:db8::1": true} {
+		if p.Has(netip.MustParseAddr(a)) != want {
+			t.Errorf("%s is said to be in the plan: %v", a, !want)
+		}
+	}
+	if p.Has(netip.Addr{}) {
+		t.Error("no address is said to be in the plan")
+	}
 	for _, a := range []string{"192.0.2.0", "192.0.2.10", "fe80::1", "fe80::1%eth1", "2001:db8::2", "10.0.0.1"} {
 		if _, ok := p.Index(netip.MustParseAddr(a), 25); ok {
 			t.Errorf("%s is said to be in the plan", a)
@@ -352,6 +360,48 @@ func TestPublicMeansThatAPublicAddressIsProbed(t *testing.T) {
 	}
 }
 
+func TestCrowdsAreThoseOfHostsAndSubnets(t *testing.T) {
+	ex := NewExclusions()
+	if err := ex.Add("8.8.9.0/25"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		specs        string
+		host, subnet uint64
+	}{
+		{"8.8.8.8", 2, 2},
+		{"8.8.8.0/24", 2, 512},
+		{"8.8.8.128-8.8.9.255", 2, 256}, // half of each
+		{"8.8.7.0-8.8.9.255", 2, 512},
+		{"8.8.7.255-8.8.9.0", 2, 512}, // a whole one in the middle
+		{"8.8.7.200-8.8.8.99", 2, 200},
+		{"8.1.0.1 8.2.0.1 8.3.0.1 8.3.0.9 8.3.0.9:26", 3, 5},
+		{"8.3.0.0/31:1 8.3.0.4:2 8.3.1.0", 2, 3},
+		{"2a00::/118", 2, 2048},
+		{"2a00:0:1:ffff::fffe 2a00:0:1::/126 2a00:0:2::1", 2, 10},
+		{"2a00:0:1:ffff:ffff:ffff:ffff:fffe-2a00:0:2::", 2, 4},
+		{"2a00::1 8.8.8.8", 2, 2},
+	} {
+		b := NewBuilder(Config{Ports: []Port{{25, SMTP}, {587, Submission}}, Exclude: ex})
+		mustAdd(t, b, strings.Fields(c.specs)...)
+		if host, subnet := mustBuild(t, b, 1).Crowds(); host != c.host || subnet != c.subnet {
+			t.Errorf("%s: %d at one host, %d in one subnet, want %d, %d", c.specs, host, subnet, c.host, c.subnet)
+		}
+	}
+}
+
+func TestSamePortsAreThoseOfAllAddressesAndNames(t *testing.T) {
+	for specs, want := range map[string]string{"10.0.0.1": "25", "10.0.0.1:26 10.0.0.1:28": "26,28", "10.0.0.1 a.example.org": "25", "mx:example.org:26": "26",
+		"10.0.0.1 10.0.0.2:26": "", "10.0.0.1 a.example.org:26": "", "a.example.org b.example.org:26": "", "10.0.0.1 fd00::1:26": "25"} {
+		b := NewBuilder(Config{Ports: []Port{{25, SMTP}}})
+		mustAdd(t, b, strings.Fields(specs)...)
+		ports, same := mustBuild(t, b, 1).SamePorts()
+		if same != (want != "") || same && portsText(ports) != want {
+			t.Errorf("%s: ports %v, the same %v, want %s", specs, ports, same, want)
+		}
+	}
+}
+
 func TestOneFamilyOnlyCountsTheOtherAsSubtracted(t *testing.T) {
 	b := NewBuilder(Config{Only4: true})
 	mustAdd(t, b, "10.0.0.1", "2a00::1")
@@ -602,6 +652,87 @@ func TestIsolatedAddressesCostAtMostSixteenBytes(t *testing.T) {
 		t.Errorf("%d bytes of memory, %d an address", bytes, bytes/n)
 	}
 	runtime.KeepAlive(p)
+}
+
+// TestCountingTakesNoMemoryForEachAddress: IPv6 addresses that wrap no IPv4
+// address are counted as they come.
+func TestCountingTakesNoMemoryForEachAddress(t *testing.T) {
+	const n = 100_000
+	var list strings.Builder
+	r := rand.New(rand.NewPCG(8, 8))
+	for range n {
+		fmt.Fprintln(&list, uint128{0x2a00<<48 | r.Uint64()>>16, r.Uint64()}.addr())
+	}
+	ex := NewExclusions()
+	for i := range 1000 {
+		if err := ex.Add(fmt.Sprintf("8.8.%d.%d", i>>8, i&255)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := NewBuilder(Config{Ports: []Port{{25, SMTP}}, Exclude: ex})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	mustRead(t, b, list.String())
+	p := mustBuild(t, b, 1)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if held := int64(after.HeapAlloc) - int64(before.HeapAlloc); held > 16*n+1<<18 {
+		t.Errorf("%d bytes of memory, %d an address", held, held/n)
+	}
+	runtime.ReadMemStats(&before)
+	p.left, p.addresses, p.subtracted = 0, 0, nil
+	p.count()
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 4*n {
+		t.Errorf("counting takes %d bytes, %d an address", used, used/n)
+	}
+	if p.Probed() != p.Len() {
+		t.Errorf("%d of %d are probed", p.Probed(), p.Len())
+	}
+	runtime.KeepAlive(b)
+}
+
+// TestCountsAreThoseOfPermit compares what a plan counts with what it permits,
+// where IPv6 addresses wrap IPv4 ones.
+func TestCountsAreThoseOfPermit(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 2))
+	bases := []string{"64:ff9b::a00:0", "2002:a00::", "2002:0900:00ff:ffff:ffff:ffff:ffff:ffc0", "2001:0:1:2:0:0:f5ff:ff00", "2001:0:1:2:ffff:ffff:ffff:ff00", "2a00::", "10.0.0.0"}
+	for round := range 300 {
+		cfg := Config{Ports: []Port{{25, SMTP}}, Exclude: NewExclusions(), AllowReserved: round%2 == 0}
+		for range r.IntN(12) {
+			spec := fmt.Sprintf("10.0.%d.%d/%d", r.IntN(2), r.IntN(256), 20+r.IntN(13))
+			if r.IntN(3) == 0 {
+				a := number(netip.MustParseAddr(bases[r.IntN(len(bases)-1)])).plus(r.Uint64N(400))
+				spec = a.addr().String() + "-" + a.plus(r.Uint64N(90)).addr().String()
+			}
+			if err := cfg.Exclude.Add(spec); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := NewBuilder(cfg)
+		mustAdd(t, b, "mail.example.org")
+		for range 1 + r.IntN(5) {
+			base := netip.MustParseAddr(bases[r.IntN(len(bases))])
+			a := number(base).plus(r.Uint64N(300))
+			z := a.plus(r.Uint64N(200))
+			if err := b.Add(a.inFamily(base.Is6()).String() + "-" + z.inFamily(base.Is6()).String()); err != nil && !errors.As(err, new(*RefusedError)) {
+				t.Fatal(err)
+			}
+		}
+		p := mustBuild(t, b, 1)
+		permitted, public := uint64(0), false
+		for i := range p.Len() {
+			x := p.At(i)
+			if ok, _ := p.PermitTarget(x); ok {
+				permitted++
+				public = public || IsPublic(x.Addr)
+			}
+		}
+		if permitted != p.Probed() || public && !p.Public() {
+			t.Fatalf("round %d: Permit lets %d through, Probed says %d; public %v, %v\n%+v", round, permitted, p.Probed(), public, p.Public(), p.Subtracted())
+		}
+	}
 }
 
 // BenchmarkTenMillionLines reads a list of 10 million scattered addresses; its

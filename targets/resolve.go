@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
@@ -115,6 +116,9 @@ func (r *Resolver) Resolve(ctx context.Context, name Name) Answer {
 	if len(h.Addrs) == 0 {
 		a.Hosts, a.Why, a.Err = nil, h.Why, h.Err
 	}
+	if a.Why == DNSNXDomain && !strings.Contains(host, ".") {
+		a.Err += "; no search suffix is added, write the full name"
+	}
 	return a
 }
 
@@ -198,6 +202,9 @@ func (r *Resolver) resolveMXHost(ctx context.Context, h *HostAnswer) {
 func (r *Resolver) resolveHost(ctx context.Context, host string, most int) (h HostAnswer, chain []string) {
 	h.Host = host
 	if h.Addrs = r.fromHosts(host); len(h.Addrs) > 0 {
+		if slices.ContainsFunc(h.Addrs, netip.Addr.IsLoopback) { // Debian gives a host's own name 127.0.1.1
+			h.Err = host + " is a name of this machine itself (hosts file): to scan it, type an address"
+		}
 		return h, nil
 	}
 	a, aaaa := lookup{most: most}, lookup{most: most}
@@ -211,6 +218,11 @@ func (r *Resolver) resolveHost(ctx context.Context, host string, most int) (h Ho
 	}
 	h.Addrs = append(a.addrs, aaaa.addrs...)
 	h.Why, h.Err = both(a, aaaa)
+	if h.Why == DNSError && len(a.addrs) > 0 {
+		h.Failed = 6
+	} else if h.Why == DNSError && len(aaaa.addrs) > 0 {
+		h.Failed = 4
+	}
 	return h, chain
 }
 
@@ -230,7 +242,7 @@ func both(a, aaaa lookup) (why Unprobed, err string) {
 	case aaaa.why == DNSError:
 		return DNSError, "IPv6 addresses: " + aaaa.err
 	case found:
-		return "", strings.TrimPrefix(a.err+aaaa.remark(), "; ")
+		return "", strings.TrimPrefix(a.remark()+aaaa.remark(), "; ")
 	}
 	return a.why, a.err
 }
@@ -361,7 +373,7 @@ func (r *Resolver) exchange(ctx context.Context, name string, qtype uint16) (*dn
 			case err == nil:
 				return m, nil
 			case ctx.Err() != nil:
-				return nil, fmt.Errorf("%s: no answer in time", server)
+				return nil, errors.New(strings.Join(append(failed, server.String()+": no answer in time"), "; "))
 			case !errors.As(err, &said):
 				again = append(again, server)
 			}
@@ -374,10 +386,14 @@ func (r *Resolver) exchange(ctx context.Context, name string, qtype uint16) (*dn
 	return nil, errors.New(strings.Join(failed, "; "))
 }
 
-// plainError says in our words what went wrong with a query.
+// plainError says in our words what went wrong with a query: without the port of
+// our socket, which is another one each time.
 func plainError(err error) string {
+	var errno syscall.Errno
 	if t, ok := err.(interface{ Timeout() bool }); ok && t.Timeout() {
 		return "no answer"
+	} else if errors.As(err, &errno) {
+		return errno.Error()
 	}
 	return err.Error()
 }
@@ -390,12 +406,14 @@ func (e *rcodeError) Error() string { return e.text }
 // ask sends one question to one server: over UDP, then over TCP if the reply was
 // cut, and without EDNS if the server does not know it.
 func (r *Resolver) ask(ctx context.Context, server netip.AddrPort, name string, qtype uint16) (*dns.Msg, error) {
-	m, err := r.send(ctx, "udp", server, name, qtype, true)
+	edns := true
+	m, err := r.send(ctx, "udp", server, name, qtype, edns)
 	if err == nil && (m.Rcode == dns.RcodeFormatError || m.Rcode == dns.RcodeNotImplemented) {
-		m, err = r.send(ctx, "udp", server, name, qtype, false)
+		edns = false
+		m, err = r.send(ctx, "udp", server, name, qtype, edns)
 	}
 	if err == nil && m.Truncated {
-		m, err = r.send(ctx, "tcp", server, name, qtype, true)
+		m, err = r.send(ctx, "tcp", server, name, qtype, edns)
 	}
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ type nameServer struct {
 	zone  map[string]string
 	asked map[string]int
 	tcp   atomic.Int64
+	old   atomic.Bool // it knows no EDNS
 }
 
 func newNameServer(t *testing.T, zone map[string]string) *nameServer {
@@ -64,6 +66,9 @@ func (s *nameServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	s.mu.Unlock()
 	m := new(dns.Msg).SetReply(q)
 	m.RecursionAvailable = true
+	if s.old.Load() && q.IsEdns0() != nil {
+		ok, text = true, "!FORMERR"
+	}
 	if strings.HasPrefix(text, "cut ") {
 		text = text[4:]
 		if _, udp := w.RemoteAddr().(*net.UDPAddr); udp {
@@ -99,7 +104,7 @@ func (s *nameServer) resolver(t *testing.T) *Resolver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.HostsFile, r.Timeout = "", 200*time.Millisecond
+	r.HostsFile = ""
 	return r
 }
 
@@ -146,6 +151,9 @@ var zone = map[string]string{
 	"pool.example.org. A": "pool.example.org. CNAME loop.example.org.", "pool.example.org. AAAA": "pool.example.org. CNAME loop.example.org.",
 	"forged.example.org. A": "other.example.org. A 192.0.2.66", "forged.example.org. AAAA": "-",
 	"big.example.org. A": "cut " + manyRecords(200, "big.example.org. A 198.51.100.%d"), "big.example.org. AAAA": "-",
+	"six.example.org. A": "-", "six.example.org. AAAA": "six.example.org. AAAA 2001:db8::6",
+	"sixonly.example.org. AAAA": "sixonly.example.org. AAAA 2001:db8::7", // A is NXDOMAIN
+	"half6.example.org. A":      "!SERVFAIL", "half6.example.org. AAAA": "half6.example.org. AAAA 2001:db8::8",
 	"mapped.example.org. A": "-", "mapped.example.org. AAAA": "mapped.example.org. AAAA ::ffff:10.0.0.1",
 	"a_b.example.org. A": "a_b.example.org. A 192.0.2.9", "a_b.example.org. AAAA": "-",
 
@@ -155,17 +163,21 @@ var zone = map[string]string{
 	"literal.example.org. MX": "literal.example.org. MX 10 192.0.2.1.\nliteral.example.org. MX 20 one.example.org.",
 	"odd.example.org. MX":     `odd.example.org. MX 10 a\.evil\032x.example.org.`,
 	"self.example.org. MX":    "self.example.org. MX 65535 self.example.org.", "self.example.org. A": "self.example.org. A 192.0.2.4", "self.example.org. AAAA": "-",
-	"many.example.org. MX": "cut " + manyRecords(300, "many.example.org. MX 10 h%d.example.org."),
-	"nomx.example.org. MX": "-", "nomx.example.org. A": "nomx.example.org. A 192.0.2.5", "nomx.example.org. AAAA": "-",
+	"many.example.org. MX":  "cut " + manyRecords(300, "many.example.org. MX 10 h%d.example.org."),
+	"bigmx.example.org. MX": "bigmx.example.org. MX 10 big.example.org.",
+	"nomx.example.org. MX":  "-", "nomx.example.org. A": "nomx.example.org. A 192.0.2.5", "nomx.example.org. AAAA": "-",
 	"broken.example.org. MX": "broken.example.org. MX 10 fail.example.org.\nbroken.example.org. MX 20 gone.example.org.",
 }
 
 func TestAnswersTellFactsApart(t *testing.T) {
-	r := newNameServer(t, zone).resolver(t)
+	server := newNameServer(t, zone)
+	r, hasty := server.resolver(t), server.resolver(t)
+	hasty.Timeout = 50 * time.Millisecond // for the one that does not answer
 	for _, c := range []struct{ name, want, err string }{
 		{"one.example.org", "one.example.org 192.0.2.1", ""},
 		{"both.example.org", "both.example.org 192.0.2.2 192.0.2.1 2001:db8::1", ""},
 		{"gone.example.org", "dns-nxdomain", "does not exist"},
+		{"mailhost", "dns-nxdomain", "no search suffix is added"},
 		{"empty.example.org", "dns-no-address", "no address"},
 		{"fail.example.org", "dns-error", "SERVFAIL"},
 		{"refused.example.org", "dns-error", "REFUSED"},
@@ -173,6 +185,9 @@ func TestAnswersTellFactsApart(t *testing.T) {
 		{"lame.example.org", "dns-error", "does not resolve"},
 		{"liar.example.org", "dns-no-address", ""},
 		{"half.example.org", "half.example.org 192.0.2.3 (dns-error)", ""},
+		{"half6.example.org", "half6.example.org 2001:db8::8 (dns-error)", ""},
+		{"six.example.org", "six.example.org 2001:db8::6", ""},
+		{"sixonly.example.org", "sixonly.example.org 2001:db8::7", ""},
 		{"alias.example.org", "alias.example.org 192.0.2.1", ""},
 		{"lazy.example.org", "lazy.example.org 192.0.2.1", ""},
 		{"loop.example.org", "dns-error", "loop"},
@@ -199,6 +214,10 @@ func TestAnswersTellFactsApart(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			r := r
+			if c.err == "no answer" {
+				r = hasty
+			}
 			a := r.Resolve(context.Background(), Name{Text: c.name})
 			if got := show(a); got != c.want || !strings.Contains(a.Err, c.err) || a.Name != c.name {
 				t.Errorf("got %s (%s), want %s (%s)", got, a.Err, c.want, c.err)
@@ -227,6 +246,48 @@ func TestAliasesAreNoted(t *testing.T) {
 	}
 }
 
+// TestAddressesHaveNoRemark: what an IPv6-only host lacks is no remark, and would be a notice.
+func TestAddressesHaveNoRemark(t *testing.T) {
+	r := newNameServer(t, zone).resolver(t)
+	for _, name := range []string{"one.example.org", "both.example.org", "six.example.org", "sixonly.example.org", "mapped.example.org"} {
+		if a := r.Resolve(context.Background(), Name{Text: name}); len(a.Hosts) != 1 || a.Hosts[0].Err != "" || a.Err != "" {
+			t.Errorf("%s: remark %q, %q", name, a.Hosts[0].Err, a.Err)
+		}
+	}
+}
+
+// TestOldServerIsAskedOverTCPToo: a server that does not know EDNS cuts its
+// replies at 512 bytes, and does not know EDNS over TCP either.
+func TestOldServerIsAskedOverTCPToo(t *testing.T) {
+	s := newNameServer(t, zone)
+	s.old.Store(true)
+	a := s.resolver(t).Resolve(context.Background(), Name{Text: "big.example.org"})
+	if len(a.Hosts) != 1 || len(a.Hosts[0].Addrs) != 200 || a.Hosts[0].Why != "" {
+		t.Errorf("got %s (%s)", show(a), a.Err)
+	}
+}
+
+// TestServerThatIsNotThere: the error is the same each time, without the ports
+// of our own sockets, so that a resumed run writes the same row.
+func TestServerThatIsNotThere(t *testing.T) {
+	other := net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9}
+	socket, err := net.DialUDP("udp", nil, &other) // a socket for packets of another one refuses ours
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	nobody := netip.MustParseAddrPort(socket.LocalAddr().String())
+	r, err := NewResolver([]netip.AddrPort{nobody})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.HostsFile = ""
+	a := r.Resolve(context.Background(), Name{Text: "one.example.org"})
+	if want := "IPv4 addresses: " + nobody.String() + ": connection refused"; a.Why != DNSError || runtime.GOOS == "linux" && a.Err != want {
+		t.Errorf("got %q (%s), want %q", a.Err, a.Why, want)
+	}
+}
+
 func TestCutReplyIsAskedForOverTCP(t *testing.T) {
 	s := newNameServer(t, zone)
 	a := s.resolver(t).Resolve(context.Background(), Name{Text: "big.example.org"})
@@ -242,6 +303,13 @@ func TestAtMostTwentyMXHostsAreFollowed(t *testing.T) {
 	}
 }
 
+func TestAddressesBeyondTheCapAreSaid(t *testing.T) {
+	a := newNameServer(t, zone).resolver(t).Resolve(context.Background(), Name{Text: "mx:bigmx.example.org"})
+	if len(a.Hosts) != 1 || len(a.Hosts[0].Addrs) != maxMXAddrs || a.Hosts[0].Why != "" || a.Hosts[0].Err != "only the first 20 addresses are looked at" {
+		t.Errorf("got %s (%+v)", show(a), a.Hosts)
+	}
+}
+
 func TestNextServerIsAskedWhenOneFails(t *testing.T) {
 	bad := newNameServer(t, map[string]string{"one.example.org. A": "!SERVFAIL", "one.example.org. AAAA": "silent"})
 	good := newNameServer(t, zone)
@@ -249,7 +317,7 @@ func TestNextServerIsAskedWhenOneFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.HostsFile, r.Timeout = "", 100*time.Millisecond
+	r.HostsFile, r.Timeout = "", time.Second
 	if got := show(r.Resolve(context.Background(), Name{Text: "one.example.org"})); got != "one.example.org 192.0.2.1" {
 		t.Errorf("got %s", got)
 	}
@@ -268,6 +336,21 @@ func TestCancelledLookUpEndsAtOnce(t *testing.T) {
 	}
 }
 
+// TestNameTakesTenSecondsAtMost: however many servers and aliases there are.
+func TestNameTakesTenSecondsAtMost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes ten seconds")
+	}
+	t.Parallel()
+	r := newNameServer(t, zone).resolver(t)
+	r.Timeout = 5 * time.Minute
+	begun := time.Now()
+	a := r.Resolve(context.Background(), Name{Text: "silent.example.org"})
+	if took := time.Since(begun); a.Why != DNSError || !strings.Contains(a.Err, "no answer") || took > time.Minute {
+		t.Errorf("got %s (%s) after %v", show(a), a.Err, took)
+	}
+}
+
 func TestHostsFileComesFirst(t *testing.T) {
 	s := newNameServer(t, zone)
 	r := s.resolver(t)
@@ -281,6 +364,23 @@ func TestHostsFileComesFirst(t *testing.T) {
 	}
 	if len(s.asked) != 0 {
 		t.Errorf("the server was asked %v", s.asked)
+	}
+}
+
+// TestOwnNameIsExplained: whoever types the name of this machine learns why it
+// is not scanned, and what would be.
+func TestOwnNameIsExplained(t *testing.T) {
+	r := newNameServer(t, zone).resolver(t)
+	r.HostsFile = filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(r.HostsFile, []byte("127.0.1.1 mon1.example.org mon1\n192.0.2.1 other.example.org\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"mon1.example.org": true, "localhost": true, "other.example.org": false} {
+		n := Name{Text: name, Spec: name, Ports: []Port{{25, SMTP}}}
+		e := (&Plan{cfg: Config{AllowReserved: true}}).Endpoints(n, r.Resolve(context.Background(), n))[0]
+		if said := strings.Contains(e.Notice, name+" is a name of this machine itself"); said != want || (e.Why == Reserved) != want {
+			t.Errorf("%s: %q, notice %q", name, e.Why, e.Notice)
+		}
 	}
 }
 
@@ -363,6 +463,30 @@ func TestEndpointsApplyTheRulesAddressByAddress(t *testing.T) {
 			if e.Target.Spec() != c.name.Spec || e.Target.Index != NoIndex {
 				t.Errorf("%s: target %+v", c.what, e.Target)
 			}
+		}
+	}
+}
+
+// TestFamilyThatIsNotWantedCannotFail: under -4 nobody asked for what the look-up
+// of IPv6 addresses could not tell.
+func TestFamilyThatIsNotWantedCannotFail(t *testing.T) {
+	r := newNameServer(t, zone).resolver(t)
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		want string
+	}{
+		{"half.example.org", Config{Only4: true}, "half.example.org 192.0.2.3:25"},
+		{"half.example.org", Config{Only6: true}, "half.example.org dns-error"},
+		{"half.example.org", Config{}, "half.example.org 192.0.2.3:25 half.example.org dns-error"},
+		{"half6.example.org", Config{Only6: true}, "half6.example.org [2001:db8::8]:25"},
+		{"half6.example.org", Config{Only4: true}, "half6.example.org dns-error"},
+		{"fail.example.org", Config{Only4: true}, "fail.example.org dns-error"},
+	} {
+		c.cfg.AllowReserved = true
+		n := Name{Text: c.name, Spec: c.name, Ports: []Port{{25, SMTP}}}
+		if got := strings.Join(rows(&Plan{cfg: c.cfg}, n, r.Resolve(context.Background(), n)), " "); got != c.want {
+			t.Errorf("%s, %+v: got %s, want %s", c.name, c.cfg, got, c.want)
 		}
 	}
 }

@@ -149,6 +149,16 @@ func inner(n uint128) (v4 uint32, mechanism string, ok bool) {
 	return 0, "", false
 }
 
+// wraps reports whether a span may hold addresses that wrap an IPv4 address.
+func wraps(s span) bool {
+	for _, whole := range [...]span{nat64, sixTo4, teredo} {
+		if _, ok := s.clip(whole); ok {
+			return true
+		}
+	}
+	return false
+}
+
 // wrap returns the NAT64 and the 6to4 span that wrap a span of IPv4.
 func wrap(s span) [2]span {
 	return [2]span{
@@ -268,9 +278,9 @@ func (c Config) refused(six bool) []special {
 }
 
 // teredoSpans maps spans of IPv4 to the Teredo addresses within part that wrap
-// them: the IPv4 address is inverted in the last 32 bits, so they lie
-// scattered. part lies
-// in what a plan may have, MaxEndpoints addresses, so at most 65,537 blocks.
+// them: the IPv4 address is inverted in the last 32 bits, so they lie scattered.
+// part lies in what a plan may have, MaxEndpoints addresses, so at most 65,537
+// blocks.
 func teredoSpans[S any](part span, v4 []S, get func(S) span, put func(S, span)) {
 	part, ok := part.clip(teredo)
 	if !ok {

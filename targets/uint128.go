@@ -67,6 +67,9 @@ func (a uint128) minus(b uint128) uint128 {
 	return uint128{hi, lo}
 }
 
+func (a uint128) or(b uint128) uint128      { return uint128{a.hi | b.hi, a.lo | b.lo} }
+func (a uint128) without(b uint128) uint128 { return uint128{a.hi &^ b.hi, a.lo &^ b.lo} }
+
 func (a uint128) wide() uint128          { return a }
 func (uint128) narrow(n uint128) uint128 { return n }
 func minOf(a, b uint128) uint128         { return pick(a.less(b), a, b) }
