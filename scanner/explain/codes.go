@@ -74,7 +74,7 @@ func codesOf(line string) []pair {
 		basic, rest, ok := basicAt(words[i], before)
 		if !ok {
 			if e, ok := enhancedAt(words[i], before, len(words)); ok {
-				out = append(out, pair{enhanced: e})
+				out = appendEnhanced(out, e, words[i])
 			}
 			continue
 		}
@@ -91,6 +91,18 @@ func codesOf(line string) []pair {
 		out = append(out, p)
 	}
 	return out
+}
+
+// appendEnhanced adds an enhanced code to the pairs of a line. qmail writes the
+// one that belongs to the reply code at the end: "553 sorry (#5.7.1)".
+func appendEnhanced(out []pair, e enhanced, word string) []pair {
+	if n := len(out); n > 0 && strings.Contains(word, "#") {
+		if last := &out[n-1]; last.enhanced.class == 0 && last.basic/100 == e.class {
+			last.enhanced = e
+			return out
+		}
+	}
+	return append(out, pair{enhanced: e})
 }
 
 // basicAt reads a reply code where one may stand: at the beginning of a line,

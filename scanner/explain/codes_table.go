@@ -64,6 +64,7 @@ var basicCodes = map[int]code{
 		see:   []string{"openssl s_client -starttls smtp -connect {host}:25", "postconf smtpd_tls_chain_files smtpd_tls_cert_file smtpd_tls_key_file"},
 		who:   whoReceiver, source: "RFC 3207, section 4; RFC 4954, section 6"},
 	455: {means: []string{"The server cannot handle the parameters of MAIL or RCPT now."}, do: []string{"Wait for the next try; if it lasts, switch off the extension that is named in the text."}, who: whoSender, source: rfc5321},
+	465: {means: []string{"Not an SMTP reply: the port where mail programs send inside TLS from the first byte."}, do: []string{"Nothing. Port 587 does the same with STARTTLS."}, see: []string{"openssl s_client -connect {host}:465"}, who: whoNobody, source: "RFC 8314, section 3.3"},
 	500: {means: []string{"The server did not understand the command, or the line was too long."},
 		cause: []string{"a device between the two changes commands (XXXX in the text shows it)", "something that is not SMTP was sent, a TLS handshake on a plain port for instance", "a server without this command"},
 		do:    []string{"Switch off SMTP inspection (\"fixup\", \"ESMTP inspect\", \"ALG\") on the firewall between the two.", "Check that TLS and port belong together: 465 begins with TLS, 25 and 587 with plain text."},
@@ -122,4 +123,5 @@ var basicCodes = map[int]code{
 	556: {means: []string{"The domain of the recipient accepts no mail, so nothing was tried."}, cause: []string{"the domain has a null MX (\"MX 0 .\")"}, do: []string{"Use another address: this is by intention."}, see: []string{"dig +short MX {domain}"}, who: whoUser, source: "RFC 7504, section 4; RFC 7505, section 4"},
 	557: {means: []string{"Not in the standard; some receivers use it for a refusal by policy."}, do: []string{"Read the text, and ask the receiving side, quoting it."}, who: whoReceiver, source: "no standard"},
 	571: {means: []string{"Not in the standard; likely meant as 5.7.1: refused by a policy or a blocklist."}, do: []string{"Read the text, check blocklists for your address, and ask the receiving side."}, see: []string{"dig +short {rme}.zen.spamhaus.org"}, who: whoSender, source: "no standard"},
+	587: {means: []string{"Not an SMTP reply: the port where mail programs send, with STARTTLS and a login."}, do: []string{"Nothing. Port 465 does the same in TLS from the first byte."}, see: []string{"openssl s_client -starttls smtp -connect {host}:587"}, who: whoNobody, source: "RFC 6409, section 3.1"},
 }

@@ -78,8 +78,12 @@ var subjectMeans = map[int]string{
 // one, and what class and subject say in any case (RFC 3463, section 2).
 func (e enhanced) code() code {
 	if e.class == 2 {
+		success := "Success."
+		if e.subject != 0 {
+			success = "Success, " + e.about() + "."
+		}
 		return code{
-			means:  []string{"Success: " + e.about() + "."},
+			means:  []string{success},
 			do:     []string{"Nothing."},
 			who:    whoNobody,
 			source: "RFC 3463, section 2",

@@ -51,19 +51,20 @@ func Explain(text string) []Explanation {
 		return nil
 	}
 	var found []topic
+	told := reportOf(text)
 	if own := ownWords(text); own != nil {
 		found = own
 	} else {
-		flat := flatten(text)
+		flat := flatten(told)
 		found = append(found, findWordings(flat)...)
-		found = append(found, findOwn(text)...)
-		found = append(found, findCodes(text)...)
+		found = append(found, findOwn(told)...)
+		found = append(found, findCodes(told)...)
 		found = append(found, findShape(flat)...)
 	}
 	if found == nil {
 		return nil
 	}
-	names := subjectOf(text)
+	names := subjectOf(told)
 	out := make([]Explanation, len(found))
 	for i, t := range found {
 		out[i] = t.explanation(text, names)

@@ -10,20 +10,22 @@ import (
 // wordingLines has a line as it is seen in the field for every entry of the
 // dictionaries; the entry must be the first explanation of it.
 var wordingLines = map[string][]string{
-	"gmail-unauthenticated": {
+	"gmail-unauthenticated": {"421-4.7.0 This message does not pass authentication checks (SPF and DKIM both do not pass).",
 		"550-5.7.26 This mail has been blocked because the sender is unauthenticated.\r\n550-5.7.26 Gmail requires all senders to authenticate with either SPF or DKIM.",
 		"550-5.7.26 Unauthenticated email from example.org is not accepted due to domain's\n550 5.7.26 DMARC policy."},
-	"gmail-ptr":              {"550-5.7.25 [192.0.2.25] The IP address sending this message does not have a\n550-5.7.25 PTR record setup, or the corresponding forward DNS entry does not\n550 5.7.25 match the sending IP."},
-	"gmail-spf":              {"550 5.7.27 Your email has been blocked because SPF did not pass"},
-	"gmail-dkim":             {"550 5.7.30 Your email has been blocked because DKIM did not pass"},
+	"gmail-ptr":              {"421-4.7.23 Your email has been rate limited because the sending IP address does not have a PTR record", "550-5.7.25 [192.0.2.25] The IP address sending this message does not have a\n550-5.7.25 PTR record setup, or the corresponding forward DNS entry does not\n550 5.7.25 match the sending IP."},
+	"gmail-spf":              {"421-4.7.27 Your email has been rate limited because SPF authentication did not pass for this message.", "550 5.7.27 Your email has been blocked because SPF did not pass"},
+	"gmail-dkim":             {"421-4.7.30 Your email has been rate limited because DKIM authentication did not pass for this message.", "550 5.7.30 Your email has been blocked because DKIM did not pass"},
+	"gmail-alignment":        {"421-4.7.32 Your email has been rate limited because the From: header (RFC5322) in this message is not aligned with either the authenticated SPF or DKIM organizational domain."},
+	"gmail-tls":              {"421-4.7.29 Your email has been rate limited because this email was not sent over a TLS connection."},
 	"gmail-rate":             {"421-4.7.28 [192.0.2.25] Our system has detected an unusual rate of unsolicited mail originating from your IP address"},
 	"gmail-reputation":       {"550-5.7.1 [192.0.2.25 18] Our system has detected that this message is likely unsolicited mail.", "421 4.7.0 Our system has detected that this message is suspicious due to the very low reputation of the sending domain"},
 	"gmail-form":             {"550-5.7.1 This message is not RFC 5322 compliant, the issue is: duplicate From headers"},
-	"gmail-apppass":          {"534-5.7.9 Application-specific password required. Learn more at"},
+	"gmail-apppass":          {"534-5.7.14 Please log in via your web browser and then try again.", "534-5.7.9 Application-specific password required. Learn more at"},
 	"gmail-badcred":          {"535-5.7.8 Username and Password not accepted. For more information, go to"},
 	"gmail-quota":            {"550 5.4.5 Daily user sending limit exceeded"},
 	"gmail-content":          {"552-5.7.0 This message was blocked because its content presents a potential security issue"},
-	"ms-banned-ip":           {"550 5.7.606 Access denied, banned sending IP [192.0.2.25]. To request removal from this list please visit https://sender.office.com/"},
+	"ms-banned-ip":           {"550 5.7.511 Access denied, banned sender[192.0.2.25]. To request removal from this list please forward this message to delist@microsoft.com", "550 5.7.606 Access denied, banned sending IP [192.0.2.25]. To request removal from this list please visit https://sender.office.com/"},
 	"ms-outlook-block":       {"550 5.7.1 Unfortunately, messages from [192.0.2.25] weren't sent. Please contact your Internet service provider since part of their network is on our block list (S3150)."},
 	"ms-rate-ip":             {"451 4.7.650 The mail server [192.0.2.25] has been temporarily rate limited due to IP reputation."},
 	"ms-traffic":             {"550 5.7.708 Service unavailable. Access denied, traffic not accepted from this IP."},
@@ -37,6 +39,9 @@ var wordingLines = map[string][]string{
 	"ms-sendas":              {"554 5.2.252 SendAsDenied; user@example.org not allowed to send as shared@example.org", "550 5.7.60 SMTP; Client does not have permissions to send as this sender"},
 	"ms-relay":               {"550 5.7.64 TenantAttribution; Relay Access Denied"},
 	"ms-dmarc":               {"550 5.7.509 Access denied, sending domain example.org does not pass DMARC verification and has a DMARC policy of reject.", "550 5.7.515 Access denied, sending domain example.org doesn't meet the required authentication level."},
+	"ms-forwarding":          {"550 5.7.520 Access denied, Your organization does not allow external forwarding. Please contact your administrator for further assistance. AS(7555)"},
+	"ms-bad-sender":          {"550 5.1.8 Access denied, bad outbound sender. AS(42004)"},
+	"ms-restricted":          {"550 5.7.133 RESOLVER.RST.SenderNotAuthenticatedForGroup; authentication required; Delivery restriction check failed because the sender was not authenticated when sending to this group"},
 	"ms-busy":                {"451 4.7.500 Server busy. Please try again later from [192.0.2.25]. (AS77712345)"},
 	"ms-hops":                {"554 5.4.14 Hop count exceeded - possible mail loop ATTR34", "554 5.4.0 Error: too many hops"},
 	"ms-backpressure":        {"452 4.3.1 Insufficient system resources"},
@@ -46,7 +51,7 @@ var wordingLines = map[string][]string{
 	"yahoo-policy":           {"554 5.7.9 Message not accepted for policy reasons. See https://postmaster.yahooinc.com/error-codes"},
 	"yahoo-nouser":           {"554 delivery error: dd This user doesn't have a yahoo.com account (user@yahoo.example)"},
 	"proofpoint-blocked":     {"554 Blocked - see https://ipcheck.proofpoint.com/?ip=192.0.2.25"},
-	"ironport-reputation":    {"554 Your access to this mail system has been rejected due to the sending MTA's poor reputation."},
+	"ironport-reputation":    {"554 Your access to this mail system has been rejected due to poor reputation of a domain used in message transfer", "554 Your access to this mail system has been rejected due to the sending MTA's poor reputation."},
 	"cloudmark-csi":          {"554 Blocked by Cloudmark Sender Intelligence, see http://csi.cloudmark.com/reset-request/"},
 	"barracuda-reputation":   {"554 Service unavailable; Client host [192.0.2.25] blocked using Barracuda Reputation; http://www.barracudanetworks.com/reputation/?ip=192.0.2.25"},
 	"mimecast":               {"550 Rejected by header based Anti-Spoofing policy - https://community.mimecast.com/docs/DOC-1369#550"},
@@ -60,30 +65,31 @@ var wordingLines = map[string][]string{
 	"spamcop":              {"554 5.7.1 blocked using bl.spamcop.net; see https://www.spamcop.net/bl.shtml?192.0.2.25"},
 	"uceprotect":           {"550 5.7.1 Your ISP is UCEPROTECT-Level3 listed"},
 	"rbl":                  {"554 5.7.1 Service unavailable; Client host [192.0.2.25] blocked using rbl.example.net", "550 rejected because 192.0.2.25 is in a blacklist at list.example.net"},
-	"greylist":             {"450 4.2.0 <user@example.net>: Recipient address rejected: Greylisted, see http://postgrey.example.net", "451 4.7.1 Greylisting in action, please come back later"},
+	"greylist":             {"451 Internal resource temporarily unavailable - https://community.mimecast.com/docs/DOC-1369#451", "450 4.2.0 <user@example.net>: Recipient address rejected: Greylisted, see http://postgrey.example.net", "451 4.7.1 Greylisting in action, please come back later"},
 	"postscreen-deep":      {"450 4.3.2 Service currently unavailable"},
 	"no-ptr":               {"450 4.7.25 Client host rejected: cannot find your hostname, [192.0.2.25]", "550 5.7.1 Client host rejected: cannot find your reverse hostname, [192.0.2.25]", "postfix/smtpd[1]: warning: hostname mail.example.org does not resolve to address 192.0.2.25"},
-	"dynamic-ip":           {"554 5.7.1 We do not accept mail from dynamic IP addresses"},
+	"dynamic-ip":           {"554 5.7.1 <mail.example.org[192.0.2.25]>: Client host rejected: Your IP is dynamic", "554 5.7.1 We do not accept mail from dynamic IP addresses"},
 	"relay-denied":         {"554 5.7.1 <user@example.net>: Relay access denied", "550 5.7.1 <user@example.net>... Relaying denied", "550 relay not permitted", "550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain"},
 	"starttls-first":       {"530 5.7.0 Must issue a STARTTLS command first", "530 5.7.0 STARTTLS required"},
 	"tls-not-available":    {"454 4.7.0 TLS not available due to local problem", "454 TLS currently unavailable"},
 	"tls-offered-not":      {"TLS is required, but was not offered by host mx.example.net[198.51.100.25]"},
 	"sync-error":           {"554 5.5.0 Error: SMTP protocol synchronization", "554 SMTP synchronization error", "postfix/postscreen[1]: PREGREET 11 after 0.05 from [192.0.2.25]:4711: EHLO ylmf-pc"},
-	"too-many-connections": {"421 4.7.0 mx.example.net Error: too many connections from 192.0.2.25", "421 Too many concurrent SMTP connections; please try again later"},
+	"too-many-connections": {"451 4.7.652 The mail server [192.0.2.25] has exceeded the maximum number of connections. (S3115)", "421 4.7.0 mx.example.net Error: too many connections from 192.0.2.25", "421 Too many concurrent SMTP connections; please try again later"},
 	"rate-limit":           {"450 4.7.1 Error: too much mail from 192.0.2.25", "421 4.7.0 rate limit exceeded"},
 	"mailbox-full":         {"552 5.2.2 <user@example.net>: user is over quota", "452 4.2.2 Mailbox full"},
 	"disk-full":            {"452 4.3.1 Insufficient system storage", "postfix/smtpd: write queue file: No space left on device"},
 	"no-user":              {"550 5.1.1 <user@example.net>: Recipient address rejected: User unknown in local recipient table", "550 5.1.1 The email account that you tried to reach does not exist", "550 No such user here"},
-	"sender-domain":        {"450 4.1.8 <root@web1>: Sender address rejected: Domain not found", "553 5.1.8 Domain of sender address root@web1.example does not exist", "550 Sender verify failed"},
+	"mailbox-disabled":     {"550-5.2.1 The email account that you tried to reach is disabled. Learn more at", "550 5.2.1 <user@example.net>: mailbox disabled", "550 account disabled"},
+	"sender-domain":        {"550 5.1.0 <u@example.net>: Sender address rejected: User unknown in virtual mailbox table", "450 4.1.8 <root@web1>: Sender address rejected: Domain not found", "553 5.1.8 Domain of sender address root@web1.example does not exist", "550 Sender verify failed"},
 	"sender-not-owned":     {"553 5.7.1 <a@example.org>: Sender address rejected: not owned by user b@example.org"},
-	"spf":                  {"550 5.7.23 SPF validation failed", "550 SPF check failed: 192.0.2.25 is not allowed to send mail from example.org"},
-	"dmarc":                {"550 5.7.1 rejected by DMARC policy for example.org"},
+	"spf":                  {"550 Rejected by SPF", "550 5.7.23 SPF validation failed", "550 SPF check failed: 192.0.2.25 is not allowed to send mail from example.org"},
+	"dmarc":                {"554 5.7.5 Permanent error evaluating DMARC policy", "550 5.7.1 rejected by DMARC policy for example.org"},
 	"dkim":                 {"550 5.7.20 No passing DKIM signature found"},
-	"helo":                 {"504 5.5.2 <localhost>: Helo command rejected: need fully-qualified hostname", "501 Syntactically invalid EHLO argument(s)"},
+	"helo":                 {"501 HELO requires domain address", "550 R1: HELO should be a FQDN or address literal", "501 5.5.4 Invalid domain name", "504 5.5.2 <localhost>: Helo command rejected: need fully-qualified hostname", "501 Syntactically invalid EHLO argument(s)"},
 	"size":                 {"552 5.3.4 Message size exceeds fixed limit", "552 5.3.4 Error: message file too big"},
 	"auth-required":        {"530 5.7.0 Authentication required", "550 authentication required"},
 	"auth-failed":          {"535 5.7.8 Error: authentication failed: UGFzc3dvcmQ6", "535 Incorrect authentication data", "535 5.7.8 Authentication credentials invalid"},
-	"no-auth-mech":         {"warning: SASL authentication failure: No worthy mechs found", "SASL authentication failed; cannot authenticate to server smtp.example.net[198.51.100.25]: no mechanism available", "504 5.7.4 Unrecognized authentication type"},
+	"no-auth-mech":         {"postfix/smtpd[1]: fatal: no SASL authentication mechanisms", "warning: SASL authentication failure: No worthy mechs found", "SASL authentication failed; cannot authenticate to server smtp.example.net[198.51.100.25]: no mechanism available", "504 5.7.4 Unrecognized authentication type"},
 	"null-mx":              {"556 5.1.10 <user@example.net>: Recipient address rejected: Domain example.net does not accept mail (nullMX)"},
 	"spam-content":         {"550 5.7.1 Message rejected as spam by Content Filtering.", "554 5.7.1 This message has been identified as spam", "550 High probability of spam"},
 	"virus":                {"550 5.7.1 Virus found in message"},
@@ -95,13 +101,13 @@ var wordingLines = map[string][]string{
 	"smtputf8":             {"550 5.6.7 SMTPUTF8 is required, but was not offered by host mx.example.net"},
 	"milter":               {"warning: connect to Milter service inet:localhost:8891: Connection refused", "connect to 127.0.0.1[127.0.0.1]:10024: Connection refused"},
 
-	"tls-expired":       {"verify error:num=10:certificate has expired", "tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2026-11-21T09:00:00Z is after 2026-08-15T00:00:00Z"},
-	"tls-not-yet-valid": {"verify error:num=9:certificate is not yet valid"},
+	"tls-expired":       {"remote error: tls: expired certificate", "verify error:num=10:certificate has expired", "tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2026-11-21T09:00:00Z is after 2026-08-15T00:00:00Z"},
+	"tls-not-yet-valid": {"x509: certificate has expired or is not yet valid: current time 2026-03-01T00:00:00Z is before 2026-04-01T00:00:00Z", "verify error:num=9:certificate is not yet valid"},
 	"tls-name":          {"x509: certificate is valid for *.hosting.example, not mx.example.net", "verify error:num=62:hostname mismatch", "x509: cannot validate certificate for 192.0.2.25 because it doesn't contain any IP SANs"},
 	"tls-self-signed":   {"verify error:num=18:self-signed certificate", "certificate verify failed: self signed certificate in certificate chain"},
-	"tls-unknown-ca":    {"verify error:num=20:unable to get local issuer certificate", "tls: failed to verify certificate: x509: certificate signed by unknown authority", "TLS library problem: error:14094418:SSL routines:ssl3_read_bytes:tlsv1 alert unknown ca:../ssl/record/rec_layer_s3.c:1543:SSL alert number 48:", "The certificate is NOT trusted. The certificate issuer is unknown."},
-	"tls-revoked":       {"certificate revoked"},
-	"tls-weak-key":      {"error:0A00018A:SSL routines::dh key too small", "error:140AB18F:SSL routines:SSL_CTX_use_certificate:ee key too small"},
+	"tls-unknown-ca":    {"remote error: tls: unknown certificate authority", "verify error:num=20:unable to get local issuer certificate", "tls: failed to verify certificate: x509: certificate signed by unknown authority", "TLS library problem: error:14094418:SSL routines:ssl3_read_bytes:tlsv1 alert unknown ca:../ssl/record/rec_layer_s3.c:1543:SSL alert number 48:", "The certificate is NOT trusted. The certificate issuer is unknown."},
+	"tls-revoked":       {"remote error: tls: revoked certificate", "certificate revoked"},
+	"tls-weak-key":      {"remote error: tls: insufficient security level", "error:0A00018A:SSL routines::dh key too small", "error:140AB18F:SSL routines:SSL_CTX_use_certificate:ee key too small"},
 	"tls-wrong-mode":    {"error:0A00010B:SSL routines::wrong version number", "tls: first record does not look like a TLS handshake", "GnuTLS: An unexpected TLS packet was received."},
 	"tls-version":       {"SSL alert number 70", "remote error: tls: protocol version not supported", "error:0A000102:SSL routines::unsupported protocol", "tls: client offered only unsupported versions: [301]"},
 	"tls-no-cipher":     {"error:0A000410:SSL routines::sslv3 alert handshake failure:SSL alert number 40", "error:0A0000C1:SSL routines::no shared cipher", "remote error: tls: handshake failure", "The client and server cannot communicate, because they do not possess a common algorithm"},
@@ -110,29 +116,29 @@ var wordingLines = map[string][]string{
 	"tls-eof":           {"error:0A000126:SSL routines::unexpected eof while reading", "The TLS connection was non-properly terminated.", "postfix/smtpd[1]: SSL_accept error from unknown[192.0.2.25]: lost connection"},
 	"tls-timeout":       {"net/http: TLS handshake timeout"},
 	"tls-sni":           {"remote error: tls: unrecognized name"},
-	"tls-internal":      {"remote error: tls: internal_error", "SSL alert number 80"},
-	"tls-mac":           {"error:1408F119:SSL routines:ssl3_get_record:decryption failed or bad record mac"},
+	"tls-internal":      {"remote error: tls: internal error", "remote error: tls: internal_error", "SSL alert number 80"},
+	"tls-mac":           {"remote error: tls: error decrypting message", "error:1408F119:SSL routines:ssl3_get_record:decryption failed or bad record mac"},
 	"tls-renegotiation": {"error:0A000152:SSL routines::unsafe legacy renegotiation disabled"},
 	"tls-verify":        {"certificate verify failed", "A TLS fatal alert has been received: certificate_unknown, alert number 46"},
 	"tls-established":   {"postfix/smtp[123]: Untrusted TLS connection established to mx.example.net[198.51.100.25]:25: TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)", "Anonymous TLS connection established from unknown[192.0.2.25]: TLSv1.2", "Untrusted TLS connection established"},
-	"tls-library":       {"warning: TLS library problem: something", "Cannot start TLS"},
+	"tls-library":       {"remote error: tls: access denied", "javax.mail.MessagingException: Could not convert socket to TLS", "warning: TLS library problem: something", "Cannot start TLS"},
 
 	"lost-greeting":     {"lost connection with mx.example.net[198.51.100.25] while receiving the initial server greeting", "Remote host closed connection in response to initial connection"},
-	"timeout-greeting":  {"conversation with mx.example.net[198.51.100.25] timed out while receiving the initial server greeting"},
+	"timeout-greeting":  {"Error: Greeting never received", "conversation with mx.example.net[198.51.100.25] timed out while receiving the initial server greeting"},
 	"lost-data":         {"lost connection with mx.example.net[198.51.100.25] while sending message body", "conversation with mx.example.net[198.51.100.25] timed out while sending end of data -- message may be sent more than once"},
 	"lost-conversation": {"lost connection with mx.example.net[198.51.100.25] while sending RCPT TO", "postfix/smtpd[1]: lost connection after EHLO from unknown[192.0.2.25]", "read greeting: EOF"},
-	"timed-out":         {"connect to mx.example.net[198.51.100.25]:25: Connection timed out", "dial tcp 198.51.100.25:25: i/o timeout", "connect to mx.example.net[198.51.100.25]:25: Operation timed out"},
-	"idle":              {"421 4.4.2 mx.example.net Error: timeout exceeded", "421 mx.example.net: SMTP command timeout - closing connection"},
-	"refused":           {"connect to mx.example.net[198.51.100.25]:25: Connection refused", "No connection could be made because the target machine actively refused it."},
-	"no-route":          {"connect to mx.example.net[198.51.100.25]:25: No route to host"},
-	"net-unreachable":   {"connect to mx.example.net[2001:db8::25]:25: Network is unreachable"},
-	"cannot-assign":     {"connect: Cannot assign requested address"},
-	"reset":             {"read tcp 192.0.2.25:40000->198.51.100.25:25: read: connection reset by peer"},
-	"permission":        {"connect to mx.example.net[198.51.100.25]:25: Operation not permitted", "dial tcp 198.51.100.25:25: connect: permission denied"},
+	"timed-out":         {"[errno 110]", "connect to mx.example.net[198.51.100.25]:25: Connection timed out", "dial tcp 198.51.100.25:25: i/o timeout", "connect to mx.example.net[198.51.100.25]:25: Operation timed out"},
+	"idle":              {"450 4.4.2 Timed out waiting for client input", "421 4.4.2 mx.example.net Error: timeout exceeded", "421 mx.example.net: SMTP command timeout - closing connection"},
+	"refused":           {"errno 111", "connect to mx.example.net[198.51.100.25]:25: Connection refused", "No connection could be made because the target machine actively refused it."},
+	"no-route":          {"errno=113", "this machine's gateway does not answer, or its firewall rejects the connection", "connect to mx.example.net[198.51.100.25]:25: No route to host"},
+	"net-unreachable":   {"errno 101", "this machine has no route to IPv6 addresses like this", "this machine has no way to the address (no route, or its gateway does not answer)", "this machine does not do IPv6", "this machine's network interface is down or gone", "this machine's routing forbids it (a blackhole route, or a link-local address without its interface)", "connect to mx.example.net[2001:db8::25]:25: Network is unreachable"},
+	"cannot-assign":     {"this machine has no local address or port left for it", "connect: Cannot assign requested address"},
+	"reset":             {"errno 104", "read tcp 192.0.2.25:40000->198.51.100.25:25: read: connection reset by peer"},
+	"permission":        {"this machine's firewall or policy forbids it", "this machine's firewall or routing rejects the connection (host-prohibited)", "connect to mx.example.net[198.51.100.25]:25: Operation not permitted", "dial tcp 198.51.100.25:25: connect: permission denied"},
 	"dns-servfail":      {"Name service error for name=example.net type=MX: Host not found, try again", "Temporary failure in name resolution", "lookup mx.example.net on 192.0.2.53:53: server misbehaving"},
 	"dns-nx":            {"Host or domain name not found. Name service error for name=mx.example.net type=A: Host not found", "ping: mx.example.net: Name or service not known", "lookup mx.example.net: no such host"},
-	"mx-self":           {"mail for example.org loops back to myself"},
-	"too-many-files":    {"socket: too many open files"},
+	"mx-self":           {"postfix/smtp[2]: warning: host mx.example.net[198.51.100.5]:25 greeted me with my own hostname mail.example.org", "mail for example.org loops back to myself"},
+	"too-many-files":    {"this machine is out of file descriptors", "socket: too many open files"},
 	"no-buffers":        {"sendto: No buffer space available"},
 	"in-use":            {"listen tcp :25: bind: address already in use"},
 	"queue-expired":     {"retry timeout exceeded", "delivery temporarily suspended: see above", "R=dnslookup T=remote_smtp: all hosts for 'example.net' have been failing for a long time"},
@@ -231,6 +237,107 @@ func TestDeferredLineOfPostfixIsExplainedFromTheReasonOutward(t *testing.T) {
 	want := []string{"connection timed out", "enhanced status 4.4.1", "a Postfix delivery line: status=deferred"}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// What is true of a line stands above; what is said beside it must be true too.
+func TestNothingFalseIsSaidBesides(t *testing.T) {
+	for text, want := range map[string][]string{
+		"552-5.2.2 The email account that you tried to reach is over quota and inactive.": {"mailbox full", "SMTP reply 552, enhanced status 5.2.2"},
+		"421-4.7.29 Your email has been rate limited because this email was not sent over a TLS connection.": {
+			"Gmail: not sent over TLS", "SMTP reply 421, enhanced status 4.7.29"},
+		"421 4.3.2 Service not available":                                     {"SMTP reply 421, enhanced status 4.3.2"},
+		"421 mx.example.net Service not available, closing channel":           {"SMTP reply 421"},
+		"remote error: tls: internal error":                                   {"internal error of the TLS peer"},
+		"553 sorry, that domain isn't in my list (#5.7.1)":                    {"relaying refused", "SMTP reply 553, enhanced status 5.7.1"},
+		"451 qq temporary problem (#4.3.0)":                                   {"SMTP reply 451, enhanced status 4.3.0"},
+		"Authentication-Results: mx.example.org; spf=pass; dkim=pass":         {},
+		"450 4.7.1 <mail.example.org>: Helo command rejected: Host not found": {"the HELO name is refused", "SMTP reply 450, enhanced status 4.7.1"},
+		"error:0A000126:SSL routines::unexpected eof while reading":           {"connection ended during TLS"},
+		"certificate: its RSA key has only 512 bits":                          {"finding cert-bad"},
+		"it is signed with SHA-1, which no client accepts any more":           {"finding cert-bad"},
+	} {
+		if got := recognised(Explain(text)); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestThePortsOfMailAreNoReplies(t *testing.T) {
+	for _, port := range []string{"465", "587"} {
+		if got := Explain(port); len(got) != 1 || !strings.Contains(got[0].Means[0], "port") || got[0].Who != whoNobody {
+			t.Errorf("%s: got %+v", port, got)
+		}
+	}
+}
+
+// bounced is a bounce of Postfix as its reader saves it, with all headers and
+// the mail that came back.
+const bounced = `Return-Path: <>
+DKIM-Signature: v=1; a=rsa-sha256; d=example.org; s=s1;
+	bh=abc=; b=xyz
+Authentication-Results: mx.example.org; spf=pass; dkim=fail; dmarc=fail
+Received-SPF: fail
+X-Virus-Scanned: Debian amavisd-new at mail.example.org
+X-Spam-Status: No, score=-1.0 required=5.0
+	tests=RCVD_IN_DNSBL
+Received: from mail.example.org (mail.example.org [203.0.113.9])
+	by mail.example.org (Postfix) with LMTP id 4ABCD; Tue, 3 Mar 2026 10:00:00 +0100
+Subject: Undelivered Mail Returned to Sender
+Content-Type: multipart/report; report-type=delivery-status; boundary="b"
+
+--b
+Content-Description: Notification
+
+This is the mail system at host mail.example.org.
+
+<bob@example.net>: host mx.example.net[198.51.100.25] said: 550 5.7.1
+    Message refused (in reply to end of DATA command)
+
+--b
+Content-Type: message/delivery-status
+
+X-Postfix-Sender: rfc822; alice@example.org
+
+Final-Recipient: rfc822; bob@example.net
+Action: failed
+Status: 5.7.1
+Remote-MTA: dns; mx.example.net
+Diagnostic-Code: smtp; 550 5.7.1 Message refused
+
+--b
+Content-Description: Undelivered Message
+Content-Type: message/rfc822
+
+`
+
+// returned is what somebody wrote, which is no part of any error.
+const returned = "Subject: is your mailbox full?\nX-Mailer: x\n\nHello Bob, the connection timed out: 554 5.7.1 relay access denied, no such user.\n"
+
+func TestTheReturnedMailIsNoPartOfABounce(t *testing.T) {
+	want := []string{"SMTP reply 550, enhanced status 5.7.1", "a bounce (delivery status notification)"}
+	report := bounced[strings.Index(bounced, "This is the mail"):strings.LastIndex(bounced, "--b")]
+	for name, text := range map[string]string{
+		"as it lies in a mailbox": bounced + returned,
+		"with CRLF":               strings.ReplaceAll(bounced+returned, "\n", "\r\n"),
+		"Exim":                    report + "------ This is a copy of your message, including all the headers. ------\n\n" + returned,
+		"Exim, headers":           report + "------ This is a copy of the message's headers. ------\n\n" + returned,
+		"Sendmail":                report + "   ----- Original message follows -----\n\n" + returned,
+		"qmail":                   report + "--- Below this line is a copy of the message.\n\n" + returned,
+		"Gmail":                   report + "----- Original message -----\n\n" + returned,
+		"Exchange":                report + "Original message headers:\n\n" + returned,
+	} {
+		if got := recognised(Explain(text)); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if got := subjectOf(reportOf(bounced + returned)).Replace("{host} {ip} {me}"); got != "mx.example.net 198.51.100.25 192.0.2.25" {
+		t.Errorf("the bounce is about %s", got)
+	}
+	for _, alone := range []string{"X-Reason: connection timed out", "message/rfc822", "Received-SPF: fail (example.org)", "----- Original message -----\n550 5.1.1 User unknown"} {
+		if reportOf(alone) != alone {
+			t.Errorf("%q became %q", alone, reportOf(alone))
+		}
 	}
 }
 

@@ -40,6 +40,9 @@ func (s *subject) read(text string) {
 		if i > 0 {
 			before = lowerASCII(words[i-1])
 		}
+		if before == "host" && i > 1 && lowerASCII(words[i-2]) == "at" {
+			before = "" // "This is the mail system at host mail.example.org": who writes the bounce
+		}
 		host, addr := hostAndAddr(w)
 		switch {
 		case strings.HasPrefix(w, "from=<"):

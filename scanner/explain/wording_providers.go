@@ -1,5 +1,7 @@
 package explain
 
+import "strings"
+
 // Commands that several entries share.
 const (
 	seePTR    = "dig +short -x {me}"
@@ -18,7 +20,7 @@ const (
 // providerWordings are what large receivers and their filters write. Sources
 // say whose practice it is; codes of a provider's own are no standard.
 var providerWordings = []topic{
-	{id: "gmail-unauthenticated", name: "Gmail: the mail is not authenticated", any: []string{"5.7.26", "unauthenticated email", "unauthenticated mail", "sender is unauthenticated"}, all: []string{"authenticat"},
+	{id: "gmail-unauthenticated", name: "Gmail: the mail is not authenticated", any: []string{"5.7.26", "unauthenticated email", "unauthenticated mail", "sender is unauthenticated", "does not pass authentication checks"}, all: []string{"authenticat"},
 		means: []string{"Gmail wants SPF or DKIM to pass for every mail, and with a DMARC policy for the From domain itself; this mail had neither."},
 		cause: []string{"the sending address is missing in the SPF record", "mail is not signed with DKIM, or the key in DNS is wrong", "a forwarder changed the sending address or the mail", "SPF and DKIM pass for another domain than the one in From"},
 		do:    []string{"Add the address or service that sends to the SPF record of {domain}.", "Switch on DKIM for {domain}: it also survives forwarding.", "Send a mail to a Gmail address and look at \"Show original\"."},
@@ -28,10 +30,14 @@ var providerWordings = []topic{
 		cause: []string{"the provider has not set a PTR", "mail leaves over IPv6 and only IPv4 has one"},
 		do:    []string{"Let the provider set the PTR to your mail server's name, and set A or AAAA of that name to the address.", "Until then send over IPv4 only: postconf -e 'smtp_address_preference = ipv4' (or inet_protocols = ipv4)."},
 		see:   []string{seePTR, "postconf inet_protocols smtp_address_preference"}, who: whoProvider + ", who sets the PTR", source: "Google's rules for senders; RFC 7372, section 3.3"},
-	{id: "gmail-spf", name: "Gmail: SPF did not pass", all: []string{"5.7.27", "spf"},
+	{id: "gmail-spf", name: "Gmail: SPF did not pass", all: []string{"spf"}, any: []string{"5.7.27", "4.7.27"},
 		means: []string{"Gmail asks for SPF of this sender and it did not pass."}, do: []string{"Add the sending address to the SPF record of the envelope sender's domain."}, see: []string{seeSPF}, who: whoDNS, source: "Google's rules for senders; RFC 7208"},
-	{id: "gmail-dkim", name: "Gmail: DKIM did not pass", all: []string{"5.7.30", "dkim"},
+	{id: "gmail-dkim", name: "Gmail: DKIM did not pass", all: []string{"dkim"}, any: []string{"5.7.30", "4.7.30"},
 		means: []string{"Gmail asks for DKIM of this sender and it did not pass."}, do: []string{"Sign with DKIM; compare the selector in the mail with the key in DNS."}, see: []string{seeDKIM}, who: whoSender, source: "Google's rules for senders; RFC 6376"},
+	{id: "gmail-alignment", name: "Gmail: From is another domain than SPF and DKIM", any: []string{"aligned with either the authenticated spf"},
+		means: []string{"SPF or DKIM pass, but for another domain than the one in From, so Gmail slows the mail down or refuses it."}, do: []string{"Sign with DKIM of the From domain, or use that domain as envelope sender too."}, see: []string{seeDMARC, seeDKIM}, who: whoSender, source: "Google's rules for senders; RFC 9989"},
+	{id: "gmail-tls", name: "Gmail: not sent over TLS", any: []string{"not sent over a tls connection"},
+		means: []string{"Gmail wants TLS of senders like you, and this mail came in plain text."}, cause: []string{"TLS is switched off on the sending server", "a firewall on the way out removes STARTTLS"}, do: []string{"Switch TLS on for sending (Postfix: smtp_tls_security_level = may).", "If it is on: compare what Gmail's server offers here and from another network."}, see: []string{"postconf smtp_tls_security_level", seeTLS25}, who: whoSender, source: "Google's rules for senders; RFC 3207, section 4"},
 	{id: "gmail-rate", name: "Gmail: an unusual rate of mail", any: []string{"unusual rate of unsolicited mail", "unusual rate of email"},
 		means: []string{"Gmail sees more unwanted mail than usual from your address, network or domain, and slows it down or refuses."},
 		cause: []string{"a hacked account or web form sends spam", "a newsletter to people who did not ask", "a neighbour in the same address range"},
@@ -44,7 +50,7 @@ var providerWordings = []topic{
 	{id: "gmail-form", name: "Gmail: a header is missing or double", any: []string{"not rfc 5322 compliant", "not rfc 2822 compliant", "missing a valid message-id", "messages missing a valid address"},
 		means: []string{"The mail's headers break the standard: From is missing or double, or there is no Message-ID."}, do: []string{"Correct the program that builds the mail: exactly one From, one Message-ID, one Date."},
 		see: []string{"swaks --dump-mail"}, who: whoSender, source: "RFC 5322, section 3.6"},
-	{id: "gmail-apppass", name: "Google: app password needed", any: []string{"application-specific password", "invalidsecondfactor", "webloginrequired", "please log in with your web browser"},
+	{id: "gmail-apppass", name: "Google: app password needed", any: []string{"application-specific password", "invalidsecondfactor", "webloginrequired", "log in with your web browser", "log in via your web browser"},
 		means: []string{"The account has two-factor login; programs cannot use its normal password."}, do: []string{"Create an app password in the Google account (Security), and use it instead of the password; or use OAuth."},
 		see: []string{seeLogin}, who: whoUser, source: "Google's help for mail programs; RFC 4954, section 6"},
 	{id: "gmail-badcred", name: "Google: user name or password not accepted", any: []string{"badcredentials", "username and password not accepted"},
@@ -54,7 +60,7 @@ var providerWordings = []topic{
 	{id: "gmail-content", name: "Gmail: blocked for its content", any: []string{"content presents a potential security issue", "blockedmessage"},
 		means: []string{"An attachment or link is of a kind that Gmail refuses: programs, scripts, locked archives."}, do: []string{"Share the file by a link, or in another format."}, who: whoUser, source: "Google's list of blocked file types"},
 
-	{id: "ms-banned-ip", name: "Microsoft: sending address banned", any: []string{"banned sending ip", "delist.messaging.microsoft.com", "sender.office.com", "mail from ip banned"},
+	{id: "ms-banned-ip", name: "Microsoft: sending address banned", any: []string{"banned sending ip", "delist.messaging.microsoft.com", "sender.office.com", "mail from ip banned", "banned sender"},
 		means: []string{"Microsoft 365 blocks the address you send from (codes 5.7.606 to 5.7.649, or 5.7.511)."},
 		cause: []string{"spam came from it, or from a neighbour; a new address can inherit it"}, do: []string{"Find and stop what sent spam, then ask for removal at https://sender.office.com (takes up to a day); for 5.7.511 write to delist@microsoft.com."},
 		see: []string{seePTR, seeZen}, who: whoSender, source: "Microsoft's list of non-delivery codes"},
@@ -89,6 +95,12 @@ var providerWordings = []topic{
 		see: []string{"Get-InboundConnector | fl Name,SenderIPAddresses,TlsSenderCertificateName"}, who: whoSender, source: "Microsoft's list of non-delivery codes"},
 	{id: "ms-dmarc", name: "Microsoft: DMARC or authentication level", any: []string{"5.7.509", "5.7.515", "does not pass dmarc verification", "does not meet the required authentication level", "doesn't meet the required authentication level"},
 		means: []string{"The From domain demands by DMARC that this mail be refused, or Outlook.com demands SPF, DKIM and DMARC of large senders."}, do: []string{"Set up SPF and DKIM so that one of them passes for the From domain itself; publish DMARC."}, see: []string{seeSPF, seeDKIM, seeDMARC}, who: whoSender, source: "Microsoft's rules for senders; RFC 9989"},
+	{id: "ms-forwarding", name: "Microsoft 5.7.520: forwarding to outside is not allowed", any: []string{"5.7.520", "does not allow external forwarding"},
+		means: []string{"A rule or setting forwards mail out of a Microsoft 365 organisation, and the outbound policy of that organisation forbids it."}, do: []string{"Administrator: allow it for that mailbox in the outbound spam policy, or forward in another way.", "Nobody there set up a forwarding: look for a hacked mailbox."}, who: "the administrator of the forwarding mailbox", source: "Microsoft's list of non-delivery codes"},
+	{id: "ms-bad-sender", name: "Microsoft 5.1.8: the sending account is blocked", any: []string{"bad outbound sender"},
+		means: []string{"Microsoft 365 has blocked one of its own accounts from sending, because it sent too much or what looked like spam. The recipient has no part in it."}, do: []string{"Administrator: change the password, look for rules and apps that are not the user's, then unblock the account under \"Restricted entities\"."}, who: "the administrator of the sending tenant", source: "Microsoft's list of non-delivery codes"},
+	{id: "ms-restricted", name: "Microsoft: the recipient takes mail from some senders only", any: []string{"resolver.rst.", "delivery restriction check failed", "allowed-senders list"},
+		means: []string{"The mailbox or group accepts mail from senders inside the organisation or on a list only, and you are neither."}, do: []string{"Ask the recipient's administrator to allow outside senders, or your address, for that mailbox or group."}, who: whoReceiver, source: "Microsoft's list of non-delivery codes (5.7.1, 5.7.124, 5.7.133 and others)"},
 	{id: "ms-busy", name: "Microsoft: server busy", all: []string{"server busy"}, any: []string{"as(", "4.7.500", "4.7.", "please try again later"},
 		means: []string{"Microsoft 365 slows down mail from your address: it is new to it, or sends in an unusual way."}, do: []string{"Wait: the queue tries again; send slower.", "If it lasts for days, open a support request with the AS code."}, see: []string{"postqueue -p"}, who: whoSender, source: "Microsoft's list of non-delivery codes"},
 	{id: "ms-hops", name: "Exchange: hop count exceeded, a loop", any: []string{"5.4.14", "hop count exceeded", "too many hops", "mail loop detected", "mail forwarding loop"},
@@ -110,13 +122,13 @@ var providerWordings = []topic{
 
 	{id: "proofpoint-blocked", name: "Proofpoint: sending address blocked", any: []string{"ipcheck.proofpoint.com", "dnsbl-lookup.cgi?ip=", "proofpoint dynamic reputation", "blocked - see https"},
 		means: []string{"Proofpoint's reputation service blocks the address you send from; the same answer comes from all who use it."}, do: []string{"Open the page in the text (https://ipcheck.proofpoint.com/?ip={me}) and ask for removal, after you stopped the cause."}, see: []string{seePTR, seeZen}, who: whoSender, source: "Proofpoint's page for senders"},
-	{id: "ironport-reputation", name: "Cisco: poor reputation", any: []string{"sending mta's poor reputation", "senderbase", "talosintelligence", "poor reputation on cisco"},
-		means: []string{"A Cisco gateway refuses the address because of its reputation at Talos (SenderBase)."}, do: []string{"Look at https://talosintelligence.com/reputation_center, stop the cause, ask for a review.", "Check reverse DNS and other lists: the reputation follows them."}, see: []string{seePTR, seeZen}, who: whoSender, source: "Cisco Talos' page for senders"},
+	{id: "ironport-reputation", name: "Cisco: poor reputation", any: []string{"sending mta's poor reputation", "senderbase", "talosintelligence", "poor reputation on cisco", "due to poor reputation of a domain"},
+		means: []string{"A Cisco gateway refuses the address, or a domain in the mail, because of its reputation at Talos (SenderBase)."}, do: []string{"Look at https://talosintelligence.com/reputation_center, stop the cause, ask for a review.", "Check reverse DNS and other lists: the reputation follows them."}, see: []string{seePTR, seeZen}, who: whoSender, source: "Cisco Talos' page for senders"},
 	{id: "cloudmark-csi", name: "Cloudmark: poor reputation", any: []string{"csi.cloudmark.com", "cloudmark sender intelligence"},
 		means: []string{"Cloudmark's reputation service, used by many providers, blocks the address."}, do: []string{"Ask for a reset at https://csi.cloudmark.com/reset-request/ after you stopped the cause."}, see: []string{seePTR}, who: whoSender, source: "Cloudmark's page for senders"},
 	{id: "barracuda-reputation", name: "Barracuda: poor reputation", any: []string{"barracudanetworks.com/reputation", "barracudacentral.org", "b.barracudacentral"},
 		means: []string{"Barracuda's list has the address you send from."}, do: []string{"Ask for removal at https://www.barracudacentral.org/rbl/removal-request after you stopped the cause."}, see: []string{"dig +short {rme}.b.barracudacentral.org"}, who: whoSender, source: "Barracuda's page for senders"},
-	{id: "mimecast", name: "Mimecast: refused", any: []string{"mimecast.com/docs/doc-", "community.mimecast.com", "anti-spoofing policy - inbound"},
+	{id: "mimecast", name: "Mimecast: refused", any: []string{"mimecast.com/docs/doc-", "community.mimecast.com", "anti-spoofing policy - inbound"}, when: func(s string) bool { return !strings.Contains(s, "temporarily unavailable") }, // greylisting
 		means: []string{"A Mimecast gateway refused by a rule of the receiving company; the page in the text explains the code."}, do: []string{"\"Anti-spoofing\": mail in their own domain's name came from outside: they must permit your address.", "Otherwise ask their administrator, with the whole line."}, who: whoReceiver, source: "Mimecast's list of codes"},
 	{id: "apple-cs01", name: "iCloud: local policy (CS01 and others)", any: []string{"[cs01]", "[hm07]", "[hm08]", "message rejected due to local policy"},
 		means: []string{"Apple refuses the mail for its content, its links or the reputation of the sender."}, do: []string{"Check SPF, DKIM and DMARC and the links; then write to icloudadmin@apple.com with the line."}, see: []string{seeSPF, seeDMARC}, who: whoSender, source: "Apple's page for postmasters"},
