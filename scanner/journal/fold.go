@@ -7,6 +7,7 @@ import (
 	"iter"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,12 +35,13 @@ type Entry struct {
 // Fold yields the final rows of journals in plan order: addresses by the index
 // in the plan, then names in the order they were typed, an mx: domain's hosts
 // by preference. Of two rows of one identity the later counts, also from one
-// journal to the next: journals of the same plan and vantage are one, journals
-// of different ones follow each other. Rows that are not of a plan keep their
-// order. What does not fit in memory is sorted in a temporary file.
+// journal to the next: journals of the same plan and vantage are one, in the
+// order in which their runs began, and journals of different ones follow each
+// other as they were given. Rows that are not of a plan keep their order. What
+// does not fit in memory is sorted in a temporary file.
 //
-// The first error ends it: a *DamageError, a journal that cannot be read, no
-// room for the temporary file.
+// The first error ends it: a *DamageError, a journal that cannot be read, or a
+// *SortError, which says that there is no room for the temporary file.
 func Fold(readers []*Reader, opt FoldOptions) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for _, g := range groups(readers) {
@@ -76,6 +78,9 @@ next:
 			}
 		}
 		all = append(all, &group{readers: []*Reader{r}})
+	}
+	for _, g := range all {
+		slices.SortStableFunc(g.readers, func(a, b *Reader) int { return a.run.Started.Compare(b.run.Started) })
 	}
 	return all
 }

@@ -72,16 +72,20 @@ func TestShardsFoldIntoOneRun(t *testing.T) {
 
 func TestTheLaterJournalCountsAndVantagesStayApart(t *testing.T) {
 	plan := planOf(t, "10.1.0.1")
+	started := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	journal := func(vantage, state string) string {
-		w := begun(t, plan, Run{Vantage: vantage})
+		started = started.Add(time.Hour)
+		w := begun(t, plan, Run{Vantage: vantage, Started: started})
 		w.Append(rowOf(plan.At(0), state, vantage))
 		w.Close()
 		return w.Path()
 	}
-	got := folded(t, FoldOptions{}, journal("a", "open"), journal("b", "open"), journal("a", "closed"))
+	monday, other, tuesday := journal("a", "open"), journal("b", "open"), journal("a", "closed")
 	want := []string{string(rowOf(plan.At(0), "closed", "a")), string(rowOf(plan.At(0), "open", "b"))}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q", got)
+	for _, paths := range [][]string{{monday, other, tuesday}, {tuesday, other, monday}, {tuesday, monday, other}} {
+		if got := folded(t, FoldOptions{}, paths...); !slices.Equal(got, want) {
+			t.Errorf("got %q", got)
+		}
 	}
 }
 

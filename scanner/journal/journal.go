@@ -90,6 +90,7 @@ var (
 	ErrIncomplete = errors.New("has no complete run record")
 	ErrPlan       = errors.New("does not hold the plan that its run record names")
 	ErrClosed     = errors.New("is closed")
+	ErrGone       = errors.New("is not where it was")
 )
 
 // A DamageError says where a journal is damaged: a record whose bytes had
@@ -131,9 +132,9 @@ var causes = []struct {
 	errno syscall.Errno
 	words string
 }{
-	{syscall.ENOSPC, "the disk is full (ENOSPC); free some space, then --resume"},
-	{syscall.EDQUOT, "the disk quota is used up (EDQUOT); free some space, then --resume"},
-	{syscall.EFBIG, "the file is too large for the limit of this process (EFBIG, see ulimit -f); raise it, then --resume"},
+	{syscall.ENOSPC, "the disk is full (ENOSPC); free some space"},
+	{syscall.EDQUOT, "the disk quota is used up (EDQUOT); free some space"},
+	{syscall.EFBIG, "the file is too large for the limit of this process (EFBIG); raise it with ulimit -f"},
 	{syscall.EROFS, "the file system is read-only (EROFS)"},
 	{syscall.EIO, "the disk reports an input/output error (EIO); see the system log"},
 	{syscall.EACCES, "permission denied (EACCES)"},

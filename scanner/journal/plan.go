@@ -35,7 +35,7 @@ func (r *Reader) Plan(cfg targets.Config) (*targets.Plan, error) {
 }
 
 // planHint says what to do about a plan that is not whole.
-const planHint = "if the run was killed while it began, start it again"
+const planHint = "if the run was killed while it began, delete the file and start again"
 
 // planRecords yields the plan records, which come before answers and results.
 func (r *Reader) planRecords() iter.Seq2[[]byte, error] {

@@ -206,16 +206,6 @@ func (r *Reader) Records() iter.Seq2[Record, error] {
 	}
 }
 
-// Verify reads the whole journal and returns what is wrong with it.
-func (r *Reader) Verify() error {
-	for _, err := range r.Records() {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // A tail is what follows the last good record.
 type tail struct {
 	from int64 // where the first bad line begins

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"fmt"
 	"io"
 	"math"
 	"os"
@@ -76,7 +75,7 @@ func (s *sorter) add(r sortRow) error {
 	need := len(r.minor) + len(r.body) + itemSize
 	if len(s.items) > 0 && len(s.arena)+len(s.items)*itemSize+need > s.memory {
 		if err := s.spill(); err != nil {
-			return fmt.Errorf("sort in a temporary file: %w", plainCause(err))
+			return &SortError{err}
 		}
 	}
 	if n := len(s.arena); n > 64<<10 && n < s.memory && cap(s.arena)-n < need {
@@ -88,8 +87,17 @@ func (s *sorter) add(r sortRow) error {
 	return nil
 }
 
-// plainCause says an error of the file system in plain words.
-func plainCause(err error) error { return &plainError{plain(err), err} }
+// A SortError says that the rows of journals could not be sorted in a temporary
+// file ([FoldOptions]). The journals are not to blame.
+type SortError struct{ Err error }
+
+// Error says the cause in plain words.
+func (e *SortError) Error() string {
+	return "sort the rows in a temporary file: " + plain(e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *SortError) Unwrap() error { return e.Err }
 
 // row returns an item as a row in the arena's memory.
 func (s *sorter) row(it *item) sortRow {
@@ -196,13 +204,13 @@ func (s *sorter) rows(yield func(sortRow, error) bool) {
 		return
 	}
 	if err := s.spill(); err != nil {
-		yield(sortRow{}, fmt.Errorf("sort in a temporary file: %w", plainCause(err)))
+		yield(sortRow{}, &SortError{err})
 		return
 	}
 	s.items, s.arena = nil, nil
 	for row, err := range s.merge(s.runs) {
 		if err != nil {
-			yield(sortRow{}, fmt.Errorf("sort in a temporary file: %w", plainCause(err)))
+			yield(sortRow{}, &SortError{err})
 			return
 		}
 		if !yield(row, nil) {

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -83,5 +84,7 @@ func TestNoRoomForTheSortIsAnError(t *testing.T) {
 	s.add(sortRow{major: 1})
 	if err := s.add(sortRow{major: 2}); err == nil || runtime.GOOS != "windows" && !strings.Contains(err.Error(), "no such directory") {
 		t.Errorf("got %v", err)
+	} else if _, ok := errors.AsType[*SortError](err); !ok {
+		t.Errorf("%v is taken for an error of the journal", err)
 	}
 }

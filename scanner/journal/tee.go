@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"bufio"
 	"bytes"
+	"io"
 	"sync"
 )
 
@@ -18,20 +20,50 @@ type tee struct {
 	over  chan struct{}
 }
 
-// Tee calls fn with every line (checksum and newline included) in the order of
-// the file, from one goroutine, once the line was written to the file. The run
-// record comes first, unless the journal was resumed. Sync records are left
-// out: they tell of this file only. If fn lags 4 MiB behind, Append waits for
-// it; Close waits until it has seen everything. fn must not keep the line.
-// Tee is called at most once, before the first Append.
+// Tee calls fn with every line of the journal (checksum and newline included) in
+// the order of the file, those of an earlier part of the run too, from one
+// goroutine, once the line was written to the file. Sync records are left out:
+// they tell of this file only. If fn lags 4 MiB behind, Append waits for it;
+// Close waits until it has seen everything. fn must not keep the line. Tee is
+// called at most once.
 func (w *Writer) Tee(fn func(line []byte)) {
+	w.io.Lock() // no write is under way: what is in the file, and what is not
+	defer w.io.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := &tee{mu: &w.mu, room: &w.room, over: make(chan struct{})}
 	t.more.L = t.mu
-	t.lines = append(t.lines, w.first...)
 	w.tee = t
-	go t.run(fn)
+	written := io.NewSectionReader(w.f, 0, w.written)
+	go func() { // ends with Close, which waits for it
+		defer close(t.over)
+		if err := replay(written, fn); err != nil {
+			w.fail("read", err)
+		}
+		t.run(fn)
+	}()
+}
+
+// replay calls fn with the lines that are in a journal.
+func replay(written io.Reader, fn func(line []byte)) error {
+	in := bufio.NewReaderSize(written, MaxRecord)
+	for {
+		line, err := in.ReadSlice('\n')
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		give(line, fn)
+	}
+}
+
+// give calls fn with a line unless it is a sync record.
+func give(line []byte, fn func(line []byte)) {
+	if !bytes.HasPrefix(line, []byte(syncPrefix)) {
+		fn(line)
+	}
 }
 
 // add gives the tee lines. t.mu is held.
@@ -63,9 +95,8 @@ func (t *tee) close() {
 	<-t.over
 }
 
-// run calls fn for every line until close.
+// run calls fn for every line that comes, until close.
 func (t *tee) run(fn func(line []byte)) {
-	defer close(t.over)
 	var batch []byte
 	for {
 		t.mu.Lock()
@@ -81,9 +112,7 @@ func (t *tee) run(fn func(line []byte)) {
 			return
 		}
 		for line := range bytes.Lines(batch) {
-			if !bytes.HasPrefix(line, []byte(syncPrefix)) {
-				fn(line)
-			}
+			give(line, fn)
 		}
 	}
 }

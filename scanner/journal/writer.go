@@ -25,6 +25,7 @@ const (
 // file is what a Writer needs of a file; tests make it fail.
 type file interface {
 	io.Writer
+	io.ReaderAt
 	Sync() error // the data, and what is needed to find it, to the disk
 	Close() error
 }
@@ -48,7 +49,6 @@ type Writer struct {
 	finished bool      // no record may follow
 	fresh    bool      // buf has a record that is not a sync mark
 	dirty    bool      // such a record was written since the last sync
-	first    []byte    // the run record's line; nil for a resumed journal
 	preface  []byte    // what a resumed journal begins with, once anything is added to it
 
 	io      sync.Mutex // held while writing, so that buffers reach the file in order
@@ -91,11 +91,13 @@ func Create(path string, run Run) (*Writer, error) {
 	}
 	if err := lock(f); err != nil {
 		f.Close()
+		if !errors.Is(err, ErrLocked) { // there are no locks here: leave no empty file
+			os.Remove(path)
+		}
 		return nil, describe(path, err)
 	}
 	w := newWriter(path, diskFile{f}, 0)
 	w.present, w.syncDir = presence(path, f), dirSync(path)
-	w.first = appendFrame(nil, rec, checksum(rec))
 	err = w.Append(rec)
 	if err == nil {
 		err = w.flush()
@@ -412,7 +414,8 @@ func syncRecord(size int64, now time.Time) []byte {
 	return append(rec, '}')
 }
 
-// presence returns a function that says whether path still names f.
+// presence returns a function that says whether path still names f. Its error
+// wraps ErrGone if not.
 func presence(path string, f *os.File) func() error {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
@@ -424,10 +427,10 @@ func presence(path string, f *os.File) func() error {
 	return func() error {
 		now, err := os.Lstat(path)
 		if errors.Is(err, os.ErrNotExist) {
-			return errors.New("it was removed or moved while the run was writing it")
+			return &plainError{"it was removed or moved while the run was writing it", ErrGone}
 		}
 		if err == nil && !os.SameFile(mine, now) {
-			return errors.New("it was replaced by another file while the run was writing it")
+			return &plainError{"it was replaced by another file while the run was writing it", ErrGone}
 		}
 		return nil
 	}

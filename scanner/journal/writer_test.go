@@ -16,6 +16,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/smtpsweep/smtpsweep/targets"
 )
 
 // fakeFile is a file in memory that notes what is done with it, and can fail.
@@ -52,6 +54,12 @@ func (f *fakeFile) Write(p []byte) (int, error) {
 		return n, err
 	}
 	return f.Buffer.Write(p)
+}
+
+func (f *fakeFile) ReadAt(p []byte, at int64) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return bytes.NewReader(f.Bytes()).ReadAt(p, at)
 }
 
 func (f *fakeFile) Sync() error {
@@ -420,7 +428,30 @@ func TestTooManyArgumentsAreLeftOutOfTheRunRecord(t *testing.T) {
 }
 
 func TestTheTeeSeesEveryLineInTheOrderOfTheFile(t *testing.T) {
-	w := started(t)
+	for name, late := range map[string]func(t *testing.T, w *Writer) *Writer{
+		"from the beginning": func(_ *testing.T, w *Writer) *Writer { return w },
+		"of what waits":      func(_ *testing.T, w *Writer) *Writer { w.Append(result(0)); return w },
+		"of what was written": func(_ *testing.T, w *Writer) *Writer {
+			w.Append(result(0))
+			w.Sync()
+			w.Append(result(0))
+			return w
+		},
+		"of a journal that goes on": func(t *testing.T, w *Writer) *Writer {
+			w.Append(result(0))
+			w.Close()
+			w, _, err := Resume(w.Path(), targets.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return w
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testTee(t, late(t, started(t))) })
+	}
+}
+
+func testTee(t *testing.T, w *Writer) {
 	var seen bytes.Buffer
 	w.Tee(func(line []byte) { seen.Write(line) })
 	for i := range 5000 {
@@ -430,7 +461,9 @@ func TestTheTeeSeesEveryLineInTheOrderOfTheFile(t *testing.T) {
 		}
 	}
 	w.Finish(End{Reason: "done"})
-	w.Close()
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
 	all, err := os.ReadFile(w.Path())
 	if err != nil {
 		t.Fatal(err)
@@ -460,7 +493,7 @@ func TestAJournalThatIsTakenAwayIsAnError(t *testing.T) {
 			w.Append(result(1))
 			err := w.Sync()
 			var we *WriteError
-			if !errors.As(err, &we) || !strings.Contains(err.Error(), w.Path()) {
+			if !errors.As(err, &we) || !strings.Contains(err.Error(), w.Path()) || !errors.Is(err, ErrGone) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -476,13 +509,12 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 		w.Close()
 		w.Close()
 	}
-	for range 1000 {
-		if runtime.NumGoroutine() <= before {
-			return
+	// Close has waited for them, and the last thing that they do is to say so.
+	for end := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d goroutines before, %d after", before, runtime.NumGoroutine())
 		}
-		runtime.Gosched()
 	}
-	t.Errorf("%d goroutines before, %d after", before, runtime.NumGoroutine())
 }
 
 func BenchmarkAppend(b *testing.B) {
@@ -515,9 +547,10 @@ func BenchmarkAppendWithoutADisk(b *testing.B) {
 
 type nullFile struct{}
 
-func (nullFile) Write(p []byte) (int, error) { return io.Discard.Write(p) }
-func (nullFile) Sync() error                 { return nil }
-func (nullFile) Close() error                { return nil }
+func (nullFile) Write(p []byte) (int, error)       { return io.Discard.Write(p) }
+func (nullFile) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
+func (nullFile) Sync() error                       { return nil }
+func (nullFile) Close() error                      { return nil }
 
 func BenchmarkFrame(b *testing.B) {
 	rec := result(1)
