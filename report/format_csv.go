@@ -105,8 +105,7 @@ func appendQuoted(dst []byte, s string) []byte {
 func isPlainWord(cell string) bool {
 	for i := range len(cell) {
 		c := cell[i]
-		letter := c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
-		if !letter && (i == 0 || c != '.' && c != ':' && c != '-') {
+		if !alphanumeric(c) && (i == 0 || c != '.' && c != ':' && c != '-') {
 			return false
 		}
 	}

@@ -77,7 +77,9 @@ func (e *mdEncoder) host(lines []line) error {
 // "(" and "!", which need a "[".
 const mdSpecial = "\\`*_[]|~$"
 
-// mdText writes text that shows as it is: no markup, HTML, link or mention.
+// mdText writes text that shows as it is: no markup, HTML, link or mention. A
+// mention is looked for in the rendered text, where an escape is gone already, so
+// a zero width space stands between the sign and the name.
 func mdText(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -88,6 +90,9 @@ func mdText(s string) string {
 			b.WriteString("&gt;")
 		case c == '&':
 			b.WriteString("&amp;")
+		case (c == '@' || c == '#') && (i == 0 || !alphanumeric(s[i-1])) && i+1 < len(s) && alphanumeric(s[i+1]):
+			b.WriteByte(c)
+			b.WriteString("&#8203;")
 		case c == '@':
 			b.WriteString("&#64;")
 		case c == ':' && strings.HasPrefix(s[i:], "://"):
@@ -103,6 +108,9 @@ func mdText(s string) string {
 	}
 	return b.String()
 }
+
+// alphanumeric reports whether a byte is an ASCII letter or digit.
+func alphanumeric(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' }
 
 // Close writes the counts and the totals.
 func (e *mdEncoder) Close(t Totals) error {

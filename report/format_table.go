@@ -27,7 +27,8 @@ const (
 	maxAnswers   = 32   // columns of ANSWERS, cut beyond
 	maxAddress   = 45   // columns of ADDRESS: the longest IPv6 address has 39; a name in its place is cut
 	maxCellWidth = 160  // columns of any other cell
-	minNote      = 24   // columns that NOTE keeps on a narrow terminal
+	minNote      = 48   // columns of a terminal that a long NOTE needs beside the others: nearly all words of ours fit
+	minLast      = 24   // columns that the last column keeps on any terminal
 )
 
 // A tableEncoder lays out blocks of rows with tablewriter.
@@ -122,6 +123,7 @@ func (e *tableEncoder) flush() error {
 
 // Columns of the table that are treated specially. The last one is NOTE.
 const (
+	colPort       = 1
 	colReason     = 3
 	colAnswers    = 4
 	colEncryption = 5
@@ -187,7 +189,7 @@ func (e *tableEncoder) narrow(head []string) (narrower, below []string) {
 		e.block[i] = without(row[:note], colReason)
 	}
 	head = without(head[:note], colReason)
-	e.cutColumn(len(head)-1, max(minNote, e.noteRoom(head)))
+	e.cutColumn(len(head)-1, max(minLast, e.noteRoom(head)))
 	return head, below
 }
 
@@ -213,9 +215,12 @@ func layOut(head []string, rows [][]string, below []string, color bool) ([]byte,
 		}
 		of[i] = kind
 	}
-	lines, err := layOutKinds(head[1:], kinds, color)
+	lines, err := layOutKinds(head[1:], kinds)
 	if err != nil {
 		return nil, err
+	}
+	if color {
+		colorStates(lines[1:], kinds)
 	}
 	out := appendLine(nil, head[0], width, lines[0])
 	for i, row := range rows {
@@ -237,9 +242,8 @@ func appendLine(dst []byte, first string, width int, others []byte) []byte {
 }
 
 // layOutKinds lets tablewriter lay out rows without their first cell, and returns
-// the header and a line for each. tablewriter pads the last column and resets
-// colours after the padding; both go.
-func layOutKinds(head []string, rows [][]string, color bool) ([][]byte, error) {
+// the header and a line for each. tablewriter pads the last column; that goes.
+func layOutKinds(head []string, rows [][]string) ([][]byte, error) {
 	var buf bytes.Buffer
 	left, right := tw.AlignLeft, tw.AlignRight
 	t := tablewriter.NewTable(&buf,
@@ -255,11 +259,7 @@ func layOutKinds(head []string, rows [][]string, color bool) ([][]byte, error) {
 	)
 	t.Header(head)
 	for _, row := range rows {
-		row = slices.Clone(row) // tablewriter keeps it
-		if color {
-			row[1] = stateColor(row[1])
-		}
-		if err := t.Append(row); err != nil {
+		if err := t.Append(slices.Clone(row)); err != nil { // it is kept
 			return nil, err
 		}
 	}
@@ -268,7 +268,7 @@ func layOutKinds(head []string, rows [][]string, color bool) ([][]byte, error) {
 	}
 	lines := slices.Collect(bytes.Lines(buf.Bytes())) // one for each: no cell has two
 	for i := range lines {
-		lines[i] = trimLine(lines[i])
+		lines[i] = bytes.TrimRight(lines[i], " \n")
 	}
 	if len(lines) != 1+len(rows) {
 		return nil, fmt.Errorf("table: %d lines for %d rows", len(lines), len(rows))
@@ -276,36 +276,24 @@ func layOutKinds(head []string, rows [][]string, color bool) ([][]byte, error) {
 	return lines, nil
 }
 
-// sgrReset ends a colour.
-const sgrReset = termenv.CSI + termenv.ResetSeq + "m"
-
-// trimLine takes padding and superfluous resets from the end of a line.
-func trimLine(l []byte) []byte {
-	colored := bytes.Contains(l, []byte(termenv.CSI))
-	for {
-		trimmed := bytes.TrimSuffix(bytes.TrimRight(l, " \n"), []byte(sgrReset))
-		if len(trimmed) == len(l) {
-			break
-		}
-		l = trimmed
-	}
-	if colored {
-		l = append(slices.Clone(l), sgrReset...)
-	}
-	return l
+// stateColors are for what answers, what says no, what is silent, what we do not know.
+var stateColors = map[string]termenv.Color{
+	"open": termenv.ANSIGreen, "closed": termenv.ANSIRed, "filtered": termenv.ANSIYellow, "unknown": termenv.ANSIMagenta,
 }
 
-// stateColor colours a state: what answers, what says no, what is silent, what
-// we do not know.
-func stateColor(state string) string {
-	colors := map[string]termenv.Color{
-		"open": termenv.ANSIGreen, "closed": termenv.ANSIRed, "filtered": termenv.ANSIYellow, "unknown": termenv.ANSIMagenta,
+// colorStates colours the state in each line of a row that begins with port and state.
+func colorStates(lines [][]byte, rows [][]string) {
+	width := columns.StringWidth(tableHead[colPort])
+	for _, row := range rows {
+		width = max(width, columns.StringWidth(row[0]))
 	}
-	c, ok := colors[state]
-	if !ok {
-		return state
+	for i, row := range rows {
+		if c, ok := stateColors[row[1]]; ok {
+			at := width - columns.StringWidth(row[0]) + len(row[0]) + tableGap
+			state := termenv.String(row[1]).Foreground(c).String()
+			lines[i] = slices.Concat(lines[i][:at], []byte(state), lines[i][at+len(row[1]):])
+		}
 	}
-	return termenv.String(state).Foreground(c).String()
 }
 
 // columns measures text in columns of a terminal. It does not ask the locale

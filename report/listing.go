@@ -106,7 +106,9 @@ func (l *listing) decide(group []line) error {
 		return l.emit(group)
 	}
 	if l.show == ShowAuto {
-		if reason, all := oneReason(group); all && (reason == "no-response" || reason == "no-neighbor") {
+		reason, all := oneReason(group)
+		asked := l.small && group[0].host != "" // who names a host wants to read of that host
+		if all && !asked && (reason == "no-response" || reason == "no-neighbor") {
 			l.fold(group, true)
 			return nil
 		}
@@ -301,7 +303,7 @@ func (f *fold) has(addr netip.Addr, place string) bool {
 	return slices.ContainsFunc(f.runs, func(r run) bool { return r.from.Compare(addr) <= 0 && addr.Compare(r.to) <= 0 })
 }
 
-// lines returns the counts, one line each: silence first, then the most frequent.
+// foldLines returns the counts, one line each: silence first, then the most frequent.
 func (l *listing) foldLines() []string {
 	folds := slices.Clone(l.folds)
 	slices.SortStableFunc(folds, func(a, b *fold) int {

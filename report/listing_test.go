@@ -179,6 +179,18 @@ func TestColourIsOnlyAddedToStates(t *testing.T) {
 	if want := string(render(t, "table", Options{})); plain != want {
 		t.Error(firstDifference(plain, want))
 	}
+	if begun, ended := strings.Count(colored, "\x1b[3"), strings.Count(colored, "\x1b[0m"); begun != ended {
+		t.Errorf("%d colours begin and %d end", begun, ended)
+	}
+}
+
+func TestColourFindsTheStateBesideAnyPort(t *testing.T) {
+	rows := sweep("192.0.2.16", 2, []string{"25", strings.Repeat("7", 200)}, func(int, string) (string, string, string) { return "open", "syn-ack", "" })
+	for _, l := range table(t, rows, Options{Color: true})[1:] { // a journal of others may say any number
+		if !strings.Contains(l, "  \x1b[32mopen\x1b[0m   syn-ack") {
+			t.Errorf("got %q", l)
+		}
+	}
 }
 
 func TestLongTablesAreWrittenInBlocks(t *testing.T) {
@@ -325,6 +337,38 @@ func TestEmptyColumnsGoBeforeTheReason(t *testing.T) {
 				t.Errorf("%d columns of %d: %s", w, width, l)
 			}
 		}
+	}
+}
+
+func TestWordsOfOursAreNotCutOnAnOrdinaryTerminal(t *testing.T) {
+	rows, totals := fixtureRows()
+	const words = "the peer closed the connection before a greeting"
+	for i := range rows {
+		if c := &rows[i].Cells; c[ColAddress] == "192.0.2.22" {
+			c[ColService], c[ColError] = "closing", words
+		}
+	}
+	for _, width := range []int{80, 100, 120, 132, 150} {
+		out := string(renderRows(t, "table", Options{Width: width}, rows, totals))
+		if !strings.Contains(out, words) {
+			t.Errorf("%d columns: %q is cut:\n%s", width, words, out)
+		}
+	}
+}
+
+func TestANameThatIsSilentIsListed(t *testing.T) {
+	rows := sweep("192.0.2.16", 3, []string{"25", "587"}, silent)
+	for i := 2; i < 4; i++ {
+		rows[i].Cells[ColHost], rows[i].Cells[ColTarget] = "mx2.example.org", "mx:example.org"
+	}
+	want := []string{
+		"ADDRESS     PORT  STATE     REASON       ANSWERS  ENCRYPTION  NOTE",
+		"192.0.2.17    25  filtered  no-response                       mx2.example.org",
+		"             587  filtered  no-response",
+		"2 addresses silent on all ports: 192.0.2.16,18 (no host, or dropped: not decidable from here)",
+	}
+	if got := table(t, rows, Options{}); strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

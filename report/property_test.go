@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/csv"
 	"encoding/json"
+	"html"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -132,6 +134,21 @@ func TestEveryFormatIsInert(t *testing.T) {
 	for l := range strings.Lines(string(render(t, "table", Options{ASCII: true, Show: ShowAll}))) {
 		if i := strings.IndexFunc(l, func(r rune) bool { return r > 0x7e }); i >= 0 {
 			t.Errorf("not ASCII: %q", l)
+		}
+	}
+}
+
+// GitHub looks for people and issues in the rendered text, so it finds them
+// behind a backslash and in &#64; too.
+func TestMarkdownCallsNobody(t *testing.T) {
+	called := regexp.MustCompile(`(^|[^0-9A-Za-z])[@#][0-9A-Za-z]`)
+	for _, s := range []string{"@everyone", "hello @admin", "421 #4.4.5 too many", "(#12)", "@SUM(1)", "x@mail.example.org", "a#1", "@", "# 1", "=@x", "\\@x", "日@x"} {
+		shown := html.UnescapeString(strings.ReplaceAll(mdText(s), `\\`, `\`))
+		if hit := called.FindString(shown); hit != "" {
+			t.Errorf("%q is shown as %q, with %q", s, shown, hit)
+		}
+		if plain := strings.ReplaceAll(shown, "\u200b", ""); plain != s {
+			t.Errorf("%q reads %q", s, plain)
 		}
 	}
 }

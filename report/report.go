@@ -155,8 +155,8 @@ type Show uint8
 
 const (
 	// ShowAuto lists every row of up to 64 endpoints or of one host, and the
-	// open ones of more. Hosts that were silent on all ports are folded to
-	// ranges even of few endpoints.
+	// open ones of more. Addresses that were silent on all ports are folded to
+	// ranges even of few endpoints, unless they came from a name.
 	ShowAuto     Show = 0
 	ShowUnknown  Show = 1 << (iota - 1) // list rows of this state
 	ShowOpen                            // list rows of this state

@@ -170,6 +170,28 @@ func TestAServerCannotMakeARowLongerThanARecord(t *testing.T) {
 	}
 }
 
+func TestARowSaysWhyACertificateIsBad(t *testing.T) {
+	for _, tt := range []struct {
+		trust           scanner.Trust
+		err, note, want string
+	}{
+		{scanner.TrustBad, "", "its RSA key has only 512 bits", "certificate: its RSA key has only 512 bits"},
+		{scanner.TrustBad, "the certificate cannot be parsed: x", "the certificate cannot be parsed: x", "the certificate cannot be parsed: x"},
+		{scanner.TrustBad, "", "", ""},
+		{scanner.TrustSelfSigned, "", "it is self-signed", ""},
+	} {
+		r := fixture()[4]
+		r.Service.TLS.Trust, r.Service.TLS.Err, r.Service.TLS.Note = tt.trust, tt.err, tt.note
+		row := RowOf(&r, "lab")
+		if got := row.Cells[ColError]; got != tt.want {
+			t.Errorf("%s, %q, %q: error %q, want %q", tt.trust, tt.err, tt.note, got, tt.want)
+		}
+		if got := note(&row); !strings.Contains(got, tt.want) {
+			t.Errorf("%q: note %q", tt.note, got)
+		}
+	}
+}
+
 func TestSilentRowIsTheRowOfSilence(t *testing.T) {
 	r := fixture()[0]
 	row := SilentRow(r.Target, "lab", "192.0.2.1", 3, r.At)

@@ -247,6 +247,9 @@ func (row *Row) tls(t *scanner.TLS) {
 	if t.Note != "" {
 		row.member("tls_note", string(appendString(nil, Clean(t.Note))))
 	}
+	if t.Trust == scanner.TrustBad && t.Note != "" && !strings.Contains(row.Cells[ColError], Clean(t.Note)) {
+		row.addError("certificate: " + strings.TrimPrefix(t.Note, "the certificate ")) // "bad" alone tells nobody what to mend
+	}
 	row.chain(t.Chain)
 }
 
