@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -54,8 +55,7 @@ func (s *sweep) checkSize() error {
 	if s.f.yes {
 		return nil
 	}
-	endpoints, _ := s.job.contacts()
-	if endpoints > manyEndpoints {
+	if endpoints, _ := s.job.contacts(); endpoints > manyEndpoints {
 		return withHint(fail(exitRefused, "%s endpoints are more than %s", group(endpoints), group(manyEndpoints)), "--yes if you are sure that you may and want to; --shard 1/8 takes a part")
 	}
 	r := s.f.rate.perSecond
@@ -68,20 +68,20 @@ func (s *sweep) checkSize() error {
 // announce says, in two lines, what will be contacted, how many, from where and
 // as whom, and how long it takes (DESIGN.md 1.8).
 func (s *sweep) announce() {
-	endpoints, addresses := s.job.contacts()
-	todo := endpoints - min(endpoints, s.already)
+	x := s.job.extent()
+	done := s.doneOf(x.endpoints)
 	again := ""
-	if s.already > 0 {
-		again = fmt.Sprintf(" (%s of them are done)", group(s.already))
+	if done > 0 {
+		again = fmt.Sprintf(" (%s of them are done)", group(done))
 	}
 	name := s.f.heloName()
 	if name == "" {
 		name = "its address" // as an address literal: EHLO [192.0.2.1]
 	}
-	if endpoints == 0 {
+	if x.endpoints == 0 {
 		s.u.say("Contacts nobody: nothing is left to probe.")
 	} else {
-		s.u.say("Contacts %s%s from %s as %s; %s.", s.scope(endpoints, addresses), again, s.sourceText(), name, s.duration(todo, addresses))
+		s.u.say("Contacts %s%s from %s as %s; %s.", s.scope(x), again, s.sourcesText(), name, s.duration(x, x.endpoints-done))
 		list := " --dry-run lists them."
 		if s.f.dryRun {
 			list = " This is a dry run: nobody is contacted."
@@ -94,14 +94,43 @@ func (s *sweep) announce() {
 	for _, notice := range s.job.plan.Notices() {
 		s.u.say("Notice: %s", oneLine(notice))
 	}
+	s.announceNames()
+	if s.u.verbose {
+		s.announceMore()
+	}
+}
+
+// doneOf returns how many of the endpoints that are contacted a resumed journal
+// has settled.
+func (s *sweep) doneOf(endpoints uint64) uint64 {
+	if s.resumed == nil {
+		return 0
+	}
+	done := uint64(s.resumed.Done.Len()) // those that are excluded by now count, too
 	for _, ep := range s.job.endpoints {
-		if ep.Notice != "" && !s.noted[ep.Notice] {
-			s.noted[ep.Notice] = true
+		if ep.Why == "" && s.done(ep.Target) {
+			done++
+		}
+	}
+	return min(done, endpoints)
+}
+
+// maxNotices bounds what is said of the names of a list; the rest is counted.
+const maxNotices = 20
+
+// announceNames says what names led to that somebody may not expect.
+func (s *sweep) announceNames() {
+	said := map[string]bool{}
+	for _, ep := range s.job.endpoints {
+		if ep.Notice == "" || said[ep.Notice] {
+			continue
+		}
+		if said[ep.Notice] = true; len(said) <= maxNotices {
 			s.u.say("Notice: %s", oneLine(ep.Notice))
 		}
 	}
-	if s.u.verbose {
-		s.announceMore()
+	if more := len(said) - maxNotices; more > 0 {
+		s.u.say("Notice: and %s more like these", group(uint64(more)))
 	}
 }
 
@@ -125,14 +154,16 @@ func (s *sweep) announceMore() {
 }
 
 // scope words how much is contacted: "16 addresses x 25,465,587 = 48 endpoints",
-// or, where targets have ports of their own, "61 endpoints on 1 address".
-func (s *sweep) scope(endpoints, addresses uint64) string {
-	ports, _ := targets.ParsePorts(s.f.ports) // they were parsed before
-	hosts, all := plural(addresses, "address", "addresses"), plural(endpoints, "endpoint", "endpoints")
-	if s.job.shard.N > 1 || endpoints != addresses*uint64(len(ports)) {
+// or, where targets have ports of their own, "3 endpoints on 2 addresses".
+func (s *sweep) scope(x extent) string {
+	hosts, all := plural(x.addresses, "address", "addresses"), plural(x.endpoints, "endpoint", "endpoints")
+	ports, same := s.job.plan.SamePorts()
+	switch {
+	case !x.exact:
+		return "about " + all + " on " + hosts
+	case !same || s.job.shard.N > 1 || x.endpoints != x.addresses*uint64(len(ports)):
 		return all + " on " + hosts
-	}
-	if len(ports) > 12 {
+	case len(ports) > 12:
 		return fmt.Sprintf("%s x %d ports = %s", hosts, len(ports), all)
 	}
 	var numbers []string
@@ -163,16 +194,39 @@ func (s *sweep) sourceText() string {
 	return "this machine"
 }
 
-// sourceAddress asks the routing table by connecting a UDP socket, which sends nothing.
+// sourcesText names all of them where both families are contacted, or loopback
+// and others.
+func (s *sweep) sourcesText() string {
+	if s.f.source != "" {
+		return s.f.source
+	}
+	var names []string
+	for _, target := range s.samples() {
+		if a := routeSource(target); a.IsValid() && !slices.Contains(names, a.String()) {
+			names = append(names, a.String())
+		}
+	}
+	if len(names) == 0 {
+		return "this machine"
+	}
+	return strings.Join(names, " and ")
+}
+
+// sourceAddress returns the address that --source names, or the one that
+// sourceText is about. Of an interface that --source names, it is not known yet.
 func (s *sweep) sourceAddress() netip.Addr {
-	if s.source.IsValid() {
+	if s.f.source != "" {
 		return s.source
 	}
-	first, ok := s.firstTarget()
-	if !ok {
-		return netip.Addr{}
+	if some := s.samples(); len(some) > 0 {
+		return routeSource(some[0])
 	}
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(first, 9)))
+	return netip.Addr{}
+}
+
+// routeSource asks the routing table by connecting a UDP socket, which sends nothing.
+func routeSource(target netip.Addr) netip.Addr {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(target, 9)))
 	if err != nil {
 		return netip.Addr{}
 	}
@@ -180,33 +234,50 @@ func (s *sweep) sourceAddress() netip.Addr {
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
 }
 
-func (s *sweep) firstTarget() (netip.Addr, bool) {
-	if s.job.plan.Len() > 0 {
-		return s.job.plan.At(0).Addr, true
-	}
-	for _, ep := range s.job.endpoints {
-		if ep.Why == "" {
-			return ep.Target.Addr, true
+// maxTried bounds the search for an address that is not excluded.
+const maxTried = 1 << 16
+
+// samples returns some addresses that are contacted: the first and the last of
+// the plan, where IPv4 comes before IPv6, and one of each family of the names'.
+func (s *sweep) samples() (out []netip.Addr) {
+	plan := s.job.plan
+	tries := min(plan.Len(), maxTried)
+	for _, fromEnd := range []bool{false, true} {
+		for i := range tries {
+			if fromEnd {
+				i = plan.Len() - 1 - i
+			}
+			t := plan.At(i)
+			if ok, _ := plan.PermitTarget(t); ok {
+				out = append(out, t.Addr)
+				break
+			}
 		}
 	}
-	return netip.Addr{}, false
+	var has4, has6 bool
+	for _, ep := range s.job.endpoints {
+		a := ep.Target.Addr
+		if ep.Why == "" && (a.Is4() && !has4 || a.Is6() && !has6) {
+			has4, has6 = has4 || a.Is4(), has6 || a.Is6()
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
-// duration guesses how long it takes: what answers, and what makes us wait.
-func (s *sweep) duration(endpoints, addresses uint64) string {
-	if endpoints == 0 {
+// duration guesses how long it takes until todo endpoints of an extent are done:
+// what answers, and what makes us wait.
+func (s *sweep) duration(x extent, todo uint64) string {
+	if todo == 0 {
 		return "nothing to do"
 	}
 	secs := 0.0
 	if r := s.f.rate.perSecond; r > 0 {
-		secs = float64(endpoints) / r
+		secs = float64(todo) / r
 	}
-	perHost := float64(endpoints) / float64(max(addresses, 1))
-	if d := s.f.hostInterval.d; d > 0 {
-		secs = max(secs, (perHost-1)*d.Seconds())
-	}
+	secs = max(secs, float64(min(x.host, todo)-1)*s.f.hostInterval.d.Seconds())
 	if r := s.f.subnetRate.perSecond; r > 0 {
-		secs = max(secs, float64(min(addresses, 256))*perHost/r)
+		secs = max(secs, float64(min(x.subnet, todo))/r)
 	}
 	text := about(secs + s.f.timeout.d.Seconds())
 	talk := cmp.Or(s.hooks.deadline, smtp.DefaultDeadline)

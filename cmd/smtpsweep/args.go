@@ -10,7 +10,7 @@ import (
 // none is ever taken for a file or a host.
 var (
 	sameWithValue = map[string]string{
-		"-iL": "--input", "--excludefile": "--exclude-file", "--max-rate": "--rate", "--min-rate": "",
+		"-iL": "--input", "--excludefile": "--exclude-file", "--max-rate": "--rate",
 		"--max-retries": "--retries", "-S": "--source", "-e": "--source", "--ehlo": "--helo",
 	}
 	sameAlone = map[string][]string{
@@ -48,19 +48,25 @@ var (
 // flag may stand: not after "--".
 func translateArgs(args []string) ([]string, error) {
 	var out []string
+	source := ""
 	for i := 0; i < len(args); i++ {
 		word := args[i]
 		if word == "--" {
 			return append(out, args[i:]...), nil
 		}
 		name, value, inline := strings.Cut(word, "=")
-		if ours, ok := sameWithValue[name]; ok && ours != "" {
+		if ours, ok := sameWithValue[name]; ok {
 			if !inline {
 				if i+1 == len(args) {
 					return nil, fail(exitUsage, "%s needs a value", name)
 				}
 				i++
 				value = args[i]
+			}
+			if ours == "--source" && source != "" && source != name {
+				return nil, withHint(fail(exitUsage, "%s and %s both say where from", source, name), "--source takes one of them, an address or an interface")
+			} else if ours == "--source" {
+				source = name
 			}
 			out = append(out, ours, value)
 			continue

@@ -64,6 +64,7 @@ var badTargets = []badInput{
 	{what: "B4 octal in a block", args: "10.0.0.010/30", code: 2, says: `"010" is ambiguous`},
 	{what: "B4 wildcard", args: "10.0.0.*", code: 2, says: "wildcards are not understood; write a block: 192.0.2.0/24"},
 	{what: "B4 long dash", args: "10.0.0.1–10.0.0.5", code: 2, says: `it contains a dash that is not "-"`},
+	{what: "B4 foreign digits", args: "１２７.０.０.１", code: 2, says: `it becomes 127.0.0.1, which is no name; write addresses in plain digits: 192.0.2.7`},
 	{what: "B4 comma", args: "10.0.0.1,10.0.0.2", code: 2, says: "it contains a comma; separate targets with spaces"},
 	{what: "B11 duplicates and overlaps", args: "10.0.0.0/31 10.0.0.0/30 10.0.0.1 10.0.0.1:25 -p 25 --dry-run", says: "Contacts 4 addresses x 25 = 4 endpoints",
 		lists: "10.0.0.0:25 10.0.0.1:25 10.0.0.2:25 10.0.0.3:25"},
@@ -113,6 +114,7 @@ var specialTargets = []badInput{
 	{what: "B14 a name excluded", args: "TARGET --exclude mail.example.org", code: 2, says: "it is a name, and only addresses can be excluded"},
 	{what: "B14 a port excluded", args: "TARGET --exclude 10.0.0.1:25", code: 2, says: "an exclusion counts for all ports"},
 	{what: "B14 nothing excluded", args: `TARGET --exclude ""`, code: 2, says: "--exclude: bad exclusion: it is empty"},
+	{what: "B14 link-local excluded", args: "10.0.0.0/31 -p 25 --exclude fe80::/10,10.0.0.1 --dry-run", lists: "10.0.0.0:25"},
 	{what: "B15 duplicate exclusions", args: "10.0.0.0/31 -p 25 --exclude-file never --dry-run", files: "never=10.0.0.1\n10.0.0.1\n10.0.0.1/32\n", lists: "10.0.0.0:25"},
 }
 
@@ -324,6 +326,7 @@ var foreignWords = []badInput{
 	{what: "read: --max-rate=0 is --rate 0", args: "8.8.8.8 --max-rate=0", code: 6, says: "more than 10,000 probes per second"},
 	{what: "read: -Pn -n --open", args: "-Pn -n --open 10.0.0.1 -p 25 --dry-run", lists: "10.0.0.1:25"},
 	{what: "read: -S", args: "127.0.0.2 -S 127.0.0.1 -p 25 --dry-run", says: "from 127.0.0.1", lists: "127.0.0.2:25"},
+	{what: "nmap -S and -e", args: "TARGET -S 127.0.0.1 -e lo", code: 2, says: "-S and -e both say where from\nsmtpsweep: hint: --source takes one of them, an address or an interface"},
 	{what: "read: -e", args: "TARGET -e nosuch0", code: 2, says: "--source nosuch0: neither an address nor an interface"},
 	{what: "read: --ehlo", args: "10.0.0.1 --ehlo mon.example.org -p 25 --dry-run", says: "as mon.example.org", lists: "10.0.0.1:25"},
 	{what: "read: ports by name", args: "10.0.0.1 -p smtp,smtps,submission --dry-run", lists: "10.0.0.1:25 10.0.0.1:465 10.0.0.1:587"},

@@ -2,9 +2,9 @@ package main
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -16,17 +16,26 @@ func defaultGateway() string {
 	if err != nil {
 		return ""
 	}
-	for line := range strings.SplitSeq(string(table), "\n") {
+	return gatewayIn(string(table))
+}
+
+// gatewayIn returns the gateway of the first default route in a table like
+// /proc/net/route: Iface Destination Gateway Flags RefCnt Use Metric Mask ...
+// The best route comes first. A VPN's half of the world (0.0.0.0/1) is no
+// default route, and a tunnel has no gateway.
+func gatewayIn(table string) string {
+	for line := range strings.SplitSeq(table, "\n") {
 		fields := strings.Fields(line)
-		if len(fields) < 3 || fields[1] != "00000000" {
+		if len(fields) < 8 || fields[1] != "00000000" || fields[7] != "00000000" {
 			continue
 		}
-		raw, err := hex.DecodeString(fields[2])
-		if err != nil || len(raw) != 4 {
-			continue
+		// An address in network order, written as a number of this machine.
+		n, err := strconv.ParseUint(fields[2], 16, 32)
+		if err != nil || n == 0 {
+			return ""
 		}
 		var b [4]byte
-		binary.BigEndian.PutUint32(b[:], binary.LittleEndian.Uint32(raw))
+		binary.NativeEndian.PutUint32(b[:], uint32(n))
 		return netip.AddrFrom4(b).String()
 	}
 	return ""

@@ -71,6 +71,10 @@ var nameCases = []nameCase{
 			"mail.example.org mail.example.org 8.8.8.11 open syn-ack",
 			"mail.example.org mail.example.org 2606:4700::10 open syn-ack",
 		}, dialled: []string{"8.8.8.10", "8.8.8.11", "2606:4700::10"}},
+	{what: "an IPv6-only host has no need of a notice", args: "six.example.org",
+		rows: []string{"six.example.org six.example.org 2606:4700::20 open syn-ack"}, dialled: []string{"2606:4700::20"}},
+	{what: "a failure of the other family", args: "half.example.org -4",
+		rows: []string{"half.example.org half.example.org 8.8.8.13 open syn-ack"}, dialled: []string{"8.8.8.13"}},
 	{what: "one family only", args: "mail.example.org six.example.org -4",
 		rows: []string{
 			"mail.example.org mail.example.org 8.8.8.10 open syn-ack",
@@ -249,6 +253,9 @@ func TestNames(t *testing.T) {
 		}
 		t.Run("rebinding", func(t *testing.T) { checkRebinding(t, host) })
 		t.Run("resume asks nobody", func(t *testing.T) { checkResumedNames(t, l, host) })
+		if l.IPv6() {
+			t.Run("both sources", checkBothSources)
+		}
 		t.Run("table", func(t *testing.T) { checkNamesTable(t, l) })
 	})
 }
@@ -373,8 +380,16 @@ func checkRebinding(t *testing.T, host *nameHost) {
 	}
 }
 
-// checkResumedNames takes the rows out of a finished journal, as if the run had
-// been killed after the look-ups, and goes on with it.
+// checkBothSources: where both families are contacted, both addresses are named.
+func checkBothSources(t *testing.T) {
+	code, _, stderr := invoke(t, "scan", "mail.example.org", "-p", "25", "--dry-run", "--resolver", scannertest.DNS(t, namesZone).String())
+	if want := fmt.Sprintf(" from %s and %s as ", lab.ScannerAddr4, lab.ScannerAddr6); code != 0 || !strings.Contains(stderr, want) {
+		t.Errorf("exit %d, want 0 and %q:\n%s", code, want, stderr)
+	}
+}
+
+// checkResumedNames takes the rows of what was contacted out of a finished
+// journal, as if the run had been killed after the look-ups, and goes on with it.
 func checkResumedNames(t *testing.T, l *lab.Lab, host *nameHost) {
 	server := scannertest.StartDNS(t, namesZone)
 	specs := []string{"mx:example.org", "rebind.example.org", "gone.example.org", "mx:null.example", "mx:second.example", "8.8.8.30"}
@@ -390,7 +405,8 @@ func checkResumedNames(t *testing.T, l *lab.Lab, host *nameHost) {
 	}
 	var killed strings.Builder
 	for line := range strings.Lines(string(text)) {
-		if !strings.HasPrefix(line, `{"type":"result"`) && !strings.HasPrefix(line, `{"type":"end"`) {
+		contacted := strings.HasPrefix(line, `{"type":"result"`) && !strings.Contains(line, `"state":"unknown"`)
+		if !contacted && !strings.HasPrefix(line, `{"type":"end"`) {
 			killed.WriteString(line)
 		}
 	}
@@ -401,6 +417,9 @@ func checkResumedNames(t *testing.T, l *lab.Lab, host *nameHost) {
 	code, _, stderr = invoke(t, "scan", "--resume", path, "-o", filepath.Join(dir, "again.csv"))
 	if code != 0 {
 		t.Fatalf("exit %d:\n%s", code, stderr)
+	}
+	if strings.Contains(stderr, "are done") {
+		t.Errorf("says that something was contacted before:\n%s", stderr)
 	}
 	if n := server.Queries("rebind.example.org", "A"); n != asked || n != 1 {
 		t.Errorf("%d queries before, %d after", asked, n)

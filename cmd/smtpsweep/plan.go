@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,10 +27,13 @@ type job struct {
 	plan      *targets.Plan
 	order     targets.Order
 	shard     targets.Shard
-	answers   []targets.Answer
+	answers   []targets.Answer   // those that the journal does not have yet
 	endpoints []targets.Endpoint // of the shard's names, refused ones too
 	files     []journal.File
 	resolvers []string
+
+	once sync.Once
+	size extent // see extent
 }
 
 // targetConfig turns the flags into what the targets package asks for.
@@ -196,11 +200,12 @@ func (j *job) resolve(ctx context.Context, r *targets.Resolver, known map[string
 		return err
 	}
 	for i, name := range names {
-		if _, ok := known[name.Text]; !ok {
-			j.answers = append(j.answers, answers[i])
-		}
 		j.endpoints = append(j.endpoints, j.plan.Endpoints(name, answers[i])...)
 	}
+	j.answers = slices.DeleteFunc(answers, func(a targets.Answer) bool {
+		_, ok := known[a.Name]
+		return ok
+	})
 	return nil
 }
 
@@ -217,46 +222,102 @@ func (j *job) public() bool {
 	return false
 }
 
-// contacts counts the endpoints that will be contacted, and the addresses.
-func (j *job) contacts() (endpoints, addresses uint64) {
-	endpoints, addresses = j.plan.Probed(), j.plan.Addresses()
-	if j.shard.N > 1 {
-		endpoints /= j.shard.N
-	}
-	seen := map[netip.Addr]bool{}
-	for _, ep := range j.endpoints {
-		if ep.Why != "" {
-			continue
-		}
-		endpoints++
-		if _, typed := j.plan.Index(ep.Target.Addr, ep.Target.Port); !typed {
-			seen[ep.Target.Addr] = true
-		}
-	}
-	return endpoints, addresses + uint64(len(seen))
+// An extent is how much a run contacts: of its shard, and what is left after
+// exclusions.
+type extent struct {
+	endpoints, addresses uint64
+	exact                bool   // otherwise it is about as many
+	host, subnet         uint64 // most endpoints at one address, and in one subnet
 }
 
 // maxCounted bounds the part of a plan that is counted one by one.
 const maxCounted = 1 << 20
 
+// extent counts once: the plan and its answers do not change.
+func (j *job) extent() extent {
+	j.once.Do(func() {
+		j.size = j.planExtent()
+		j.addNames(&j.size)
+	})
+	return j.size
+}
+
+// planExtent is the extent of the plan's addresses.
+func (j *job) planExtent() extent {
+	x := extent{endpoints: j.plan.Probed(), addresses: j.plan.Addresses(), exact: true}
+	x.host, x.subnet = j.plan.Crowds()
+	if j.shard.N <= 1 {
+		return x
+	}
+	x.host, x.subnet = partOf(x.host, j.shard.N), partOf(x.subnet, j.shard.N)
+	if j.order.Len() > maxCounted {
+		x.endpoints, x.exact = partOf(x.endpoints, j.shard.N), false
+		if j.plan.Probed() == j.plan.Len() {
+			x.endpoints = j.order.Len()
+		}
+		x.addresses = min(x.addresses, x.endpoints)
+		return x
+	}
+	x.endpoints, x.addresses = 0, 0
+	var last netip.Addr
+	for i := j.shard.I - 1; i < j.plan.Len(); i += j.shard.N { // in order of address
+		t := j.plan.At(i)
+		if ok, _ := j.plan.PermitTarget(t); !ok {
+			continue
+		}
+		x.endpoints++
+		if t.Addr != last {
+			x.addresses, last = x.addresses+1, t.Addr
+		}
+	}
+	return x
+}
+
+// partOf returns the size of one of n equal parts, rounded up.
+func partOf(all, n uint64) uint64 { return (all + n - 1) / n }
+
+// addNames adds the endpoints that names led to.
+func (j *job) addNames(x *extent) {
+	hosts, subnets := map[netip.Addr]uint64{}, map[netip.Prefix]uint64{}
+	for _, ep := range j.endpoints {
+		if ep.Why != "" {
+			continue
+		}
+		addr := ep.Target.Addr
+		x.endpoints++
+		if hosts[addr] == 0 && !j.plan.Has(addr) {
+			x.addresses++
+		}
+		hosts[addr]++
+		bits := 48
+		if addr.Is4() {
+			bits = 24
+		}
+		subnet, _ := addr.Prefix(bits) // never fails for an address that is probed
+		subnets[subnet]++
+		x.host, x.subnet = max(x.host, hosts[addr]), max(x.subnet, subnets[subnet])
+	}
+}
+
+// contacts counts the endpoints that will be contacted, and the addresses.
+func (j *job) contacts() (endpoints, addresses uint64) {
+	x := j.extent()
+	return x.endpoints, x.addresses
+}
+
 // rows returns how many rows the run will have, those of names that are not
 // contacted too, or 0 if that would take long to count: the part of a plan that
 // a shard has left after exclusions.
 func (j *job) rows() uint64 {
-	n := j.plan.Probed()
-	switch {
-	case j.shard.N <= 1:
-	case n == j.plan.Len():
-		n = j.order.Len()
-	case j.order.Len() > maxCounted:
+	x := j.extent()
+	if !x.exact && j.plan.Probed() != j.plan.Len() {
 		return 0
-	default:
-		n = 0
-		for pos := range j.order.Len() {
-			if ok, _ := j.plan.PermitTarget(j.plan.At(j.order.At(pos))); ok {
-				n++
-			}
+	}
+	n := x.endpoints
+	for _, ep := range j.endpoints {
+		if ep.Why != "" {
+			n++
 		}
 	}
-	return n + uint64(len(j.endpoints))
+	return n
 }
