@@ -24,17 +24,19 @@ const maxConfig = 1 << 20
 // environment (SMTPSWEEP_RATE for --rate), then from a configuration file whose
 // keys are flag names. A key that is no flag is an error with line and column:
 // a mistyped "exclude" would scan the wrong network.
-func applyDefaults(flags *pflag.FlagSet, file string) error {
-	err := error(nil)
+func applyDefaults(flags *pflag.FlagSet) error {
+	var err error
 	flags.VisitAll(func(f *pflag.Flag) {
-		value, ok := os.LookupEnv("SMTPSWEEP_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")))
+		variable := "SMTPSWEEP_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value, ok := os.LookupEnv(variable)
 		if !ok || f.Changed || err != nil || f.Name == "help" {
 			return
 		}
 		if setErr := flags.Set(f.Name, value); setErr != nil {
-			err = fail(exitUsage, "environment variable SMTPSWEEP_%s: %s", strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")), flagMessage(setErr))
+			err = fail(exitUsage, "environment variable %s: %s", variable, flagMessage(setErr))
 		}
 	})
+	file := flags.Lookup("config").Value.String() // the environment may name it
 	if err != nil || file == "" {
 		return err
 	}
@@ -209,8 +211,12 @@ func firstLine(err error) string {
 // plainPathError drops "open NAME:" from an error whose message names the file already.
 func plainPathError(err error) error {
 	var path *os.PathError
-	if errors.As(err, &path) {
+	var link *os.LinkError // of a rename
+	switch {
+	case errors.As(err, &path):
 		return path.Err
+	case errors.As(err, &link):
+		return link.Err
 	}
 	return err
 }

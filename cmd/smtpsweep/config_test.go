@@ -31,3 +31,15 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
+
+func TestAConfigurationIsNamedByTheEnvironmentToo(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(path, []byte("ports: 25\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SMTPSWEEP_CONFIG", path)
+	if code, out, said := invoke(t, "scan", "10.0.0.1", "--dry-run"); code != 0 || out != "10.0.0.1:25\n" {
+		t.Errorf("exit %d, lists %q; said %q", code, out, said)
+	}
+}

@@ -12,7 +12,7 @@ import (
 func TestExampleFilesAreUnderstood(t *testing.T) {
 	f := &scanFlags{}
 	cmd := newScanCommand(nil, f, nil)
-	if err := applyDefaults(cmd.Flags(), "../../examples/config.yaml"); err != nil {
+	if err := applyFile(cmd.Flags(), "../../examples/config.yaml"); err != nil {
 		t.Fatal(err)
 	}
 	if f.rate.perSecond != 50 || f.helo != "scanner.example.org" || !slices.Equal(f.exclude, []string{"192.0.2.66", "192.0.2.128/28"}) {

@@ -11,9 +11,6 @@ import (
 	"github.com/smtpsweep/smtpsweep/scanner/explain"
 )
 
-// maxExplain bounds what explain reads from stdin.
-const maxExplain = 64 << 10
-
 func newExplain(u *ui) *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain TEXT...",
@@ -24,8 +21,7 @@ line of a mail log, or a word of our own reports. "-" reads it from stdin.`,
 		Example: `  smtpsweep explain "554 5.7.1 Relay access denied"
   smtpsweep explain admin-prohibited
   tail -1 /var/log/mail.log | smtpsweep explain -`,
-		Args:               cobra.ArbitraryArgs,
-		DisableFlagParsing: false,
+		Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return runExplain(u, args)
 		},
@@ -35,7 +31,7 @@ line of a mail log, or a word of our own reports. "-" reads it from stdin.`,
 func runExplain(u *ui, args []string) error {
 	text := strings.Join(args, " ")
 	if text == "-" {
-		in, err := io.ReadAll(io.LimitReader(u.in, maxExplain))
+		in, err := io.ReadAll(io.LimitReader(u.in, explain.MaxInput))
 		if err != nil {
 			return fail(exitEnvironment, "stdin: %w", err)
 		}
@@ -70,7 +66,7 @@ func printExplanation(w io.Writer, e explain.Explanation) error {
 			}
 		}
 	}
-	const prose, command = 100, maxExplain // a command is copied: it stays one line
+	const prose, command = 100, explain.MaxInput // a command is copied: it stays one line
 	part("means", prose, e.Means...)
 	part("cause", prose, e.Cause...)
 	part("do", prose, e.Do...)

@@ -2,9 +2,8 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
-	"strings"
+	"os"
 	"time"
 
 	"github.com/smtpsweep/smtpsweep/report"
@@ -28,7 +27,11 @@ func (s *sweep) finish(ctx signals, runErr error) error {
 	}
 	if err := s.closeJournal(reason); err != nil {
 		s.outputs.flush()
-		return withHint(fail(exitOutput, "%w", err), s.savedHint(reason))
+		hint := s.savedHint(reason)
+		if errors.Is(err, journal.ErrGone) {
+			hint = "if it was moved, smtpsweep scan --resume FILE goes on with it there"
+		}
+		return withHint(fail(exitOutput, "%w", err), hint)
 	}
 	s.outputs.finishStream(report.Totals{Elapsed: time.Since(s.started), Complete: reason == endDone})
 	s.outputs.stop = ctx.scan
@@ -61,22 +64,27 @@ func (s *sweep) finish(ctx signals, runErr error) error {
 // closeJournal writes the last records and closes the journal. A journal that
 // says already that its run is done stays as it is.
 func (s *sweep) closeJournal(reason string) error {
-	if s.resumed == nil || !s.resumed.Ended || s.resumed.End.Reason != endDone || s.tally.total() > 0 {
+	wasDone := s.resumed != nil && s.resumed.Ended && s.resumed.End.Reason == endDone
+	if !wasDone || s.changed || s.tally.total() > 0 {
 		if reason == endDone {
 			s.endNotes()
 		}
 		s.writer.Finish(journal.End{Reason: reason, Totals: s.totals()}) // an error is sticky
 	}
-	s.writer.Close()
-	return s.writer.Err()
+	return s.writer.Close()
 }
 
 // abandon ends a run whose user said "at once" and that does not end: what is
 // known is saved, and whatever still runs ends with the process.
 func (s *sweep) abandon(ctx signals) error {
-	if s.writer != nil {
+	s.outputs.temps.remove()
+	if s.writer != nil && !s.f.dryRun {
 		s.writer.Finish(journal.End{Reason: "interrupted", Totals: s.totals()}) // an error is sticky
 	}
+	if s.deleted() {
+		os.Remove(s.path)
+	}
+	s.u.sayAbove(nil) // nobody takes the progress line away any more
 	s.u.say("Stopped at once. %s", s.onward("interrupted"))
 	return interruptedOr(ctx.now, nil)
 }
@@ -100,15 +108,16 @@ func (s *sweep) onward(reason string) string {
 	case s.writer == nil || s.deleted():
 		return "Nothing is saved."
 	case reason == endDone:
-		return fmt.Sprintf("The run is complete and saved: smtpsweep report %s", s.path)
+		return "The run is complete and saved: smtpsweep report " + shellWord(s.path)
 	}
-	command := []string{"smtpsweep scan --resume", s.path}
-	force := ""
+	command := "smtpsweep scan --resume " + shellWord(s.path)
 	for _, out := range s.outputs.files {
-		command = append(command, "-o", out.path)
-		force = " --force"
+		command += " -o " + shellWord(out.path)
 	}
-	return "Go on with: " + strings.Join(command, " ") + force
+	if len(s.outputs.files) > 0 {
+		command += " --force"
+	}
+	return "Go on with: " + command
 }
 
 // savedHint says the same for a run that ended with an error.
@@ -117,9 +126,9 @@ func (s *sweep) savedHint(reason string) string {
 	case s.deleted():
 		return ""
 	case reason == endDone:
-		return "the run is saved; smtpsweep report " + s.path + " writes it again"
+		return "the run is saved; smtpsweep report " + shellWord(s.path) + " writes it again"
 	}
-	return "what is known is saved; smtpsweep scan --resume " + s.path + " goes on with it"
+	return "what is known is saved; smtpsweep scan --resume " + shellWord(s.path) + " goes on with it"
 }
 
 // verdict is the exit code of a run that went through: of all its rows, those

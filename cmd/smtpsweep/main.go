@@ -6,6 +6,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strconv"
@@ -81,9 +82,27 @@ func run(args []string, u *ui) int {
 	}
 	root := newRoot(u)
 	root.SetArgs(args)
-	root.SetOut(u.out)
+	help := &firstError{w: u.out}
+	root.SetOut(help)
 	root.SetErr(u.err)
-	return u.exit(root.Execute())
+	if err = root.Execute(); err == nil {
+		err = help.err
+	}
+	return u.exit(err)
+}
+
+// A firstError keeps the first error of a writer to itself: of a help that could
+// not be written, cobra would print the error and go on.
+type firstError struct {
+	w   io.Writer
+	err error
+}
+
+func (f *firstError) Write(p []byte) (int, error) {
+	if f.err == nil {
+		_, f.err = f.w.Write(p)
+	}
+	return len(p), nil
 }
 
 func newRoot(u *ui) *cobra.Command {

@@ -2,11 +2,10 @@ package main
 
 import (
 	"bufio"
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +32,7 @@ type outputs struct {
 	files   []output
 	journal string          // the .jsonl among the -o of a scan, which is the journal; "" if there is none
 	stop    context.Context // whose end stops the writing of files; nil for never
+	temps   temps
 
 	mu     sync.Mutex // guards following
 	live   report.Encoder
@@ -42,18 +42,15 @@ type outputs struct {
 	failed chan struct{} // closed when err is set
 }
 
-// checkOutputs reads -o, -f and --show. With isScan the first .jsonl is the journal.
-func checkOutputs(u *ui, flags outputFlags, isScan bool) (*outputs, error) {
+// checkOutputs reads -o, -f and --show. With isScan the first .jsonl is the
+// journal. No output may be one of the journals that are read.
+func checkOutputs(u *ui, flags outputFlags, isScan bool, read ...string) (*outputs, error) {
 	o := &outputs{u: u, flags: flags, failed: make(chan struct{})}
 	var err error
 	if o.show, err = report.ParseShow(flags.show); err != nil {
 		return nil, fail(exitUsage, "%w", err)
 	}
-	name := flags.format
-	if name == "" {
-		name = "table"
-	}
-	if o.stdout, err = report.Lookup(name); err != nil {
+	if o.stdout, err = report.Lookup(cmp.Or(flags.format, "table")); err != nil {
 		return nil, fail(exitUsage, "-f: %w", err)
 	}
 	for i, path := range flags.outputs {
@@ -67,21 +64,43 @@ func checkOutputs(u *ui, flags outputFlags, isScan bool) (*outputs, error) {
 		if path == "-" {
 			continue // stdout is always written
 		}
-		format, err := report.ByEnding(path)
-		if err != nil {
-			return nil, fail(exitUsage, "-o %w", err)
-		}
-		isJournal := isScan && format.Name == "jsonl" && o.journal == ""
-		if err := checkPlace(path, flags.force && !isJournal, isJournal); err != nil {
+		if err := o.add(path, isScan, read); err != nil {
 			return nil, err
 		}
-		if isJournal {
-			o.journal = path
-			continue
-		}
-		o.files = append(o.files, output{path, format})
 	}
 	return o, nil
+}
+
+// add checks an -o and takes it.
+func (o *outputs) add(path string, isScan bool, read []string) error {
+	format, err := report.ByEnding(path)
+	if err != nil {
+		return fail(exitUsage, "-o %w", err)
+	}
+	if slices.ContainsFunc(read, func(in string) bool { return sameFile(in, path) }) {
+		return withHint(fail(exitUsage, "-o %s is the journal itself", clip(path)), "leave it out, or name another file")
+	}
+	isJournal := isScan && format.Name == "jsonl" && o.journal == ""
+	if err := checkPlace(path, o.flags.force && !isJournal, isJournal); err != nil {
+		return err
+	}
+	if isJournal {
+		o.journal = path
+		return nil
+	}
+	o.files = append(o.files, output{path, format})
+	// An hour later would be late to learn that the folder cannot be written.
+	if _, err := o.temps.create(path); err != nil {
+		return outputError("-o "+clip(path), err)
+	}
+	o.temps.remove()
+	return nil
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
 // checkPlace refuses an output that exists or has no directory.
@@ -91,7 +110,7 @@ func checkPlace(path string, force, isJournal bool) error {
 	case err == nil && info.IsDir():
 		return fail(exitUsage, "-o %s is a directory", clip(path))
 	case err == nil && isJournal:
-		return withHint(fail(exitUsage, "-o %s exists already, and a journal is never overwritten", clip(path)), fmt.Sprintf("smtpsweep scan --resume %s goes on with it; another name starts anew", clip(path)))
+		return withHint(fail(exitUsage, "-o %s exists already, and a journal is never overwritten", clip(path)), fmt.Sprintf("smtpsweep scan --resume %s goes on with it; another name starts anew", shellWord(path)))
 	case err == nil && !force:
 		return withHint(fail(exitUsage, "-o %s exists already", clip(path)), "--force overwrites it")
 	case err == nil:
@@ -106,90 +125,51 @@ func checkPlace(path string, force, isJournal bool) error {
 	return nil
 }
 
-// spare refuses to overwrite what is read: a report written over its own journal
-// would end the run's memory.
-func (o *outputs) spare(journals ...string) error {
-	for _, path := range journals {
-		in, err := os.Stat(path)
-		if err != nil {
-			continue // whoever opens it says so
-		}
-		for _, out := range o.files {
-			if info, err := os.Stat(out.path); err == nil && os.SameFile(in, info) {
-				return fail(exitUsage, "-o %s is the journal itself", clip(out.path))
-			}
-		}
-	}
-	return nil
-}
-
 // streams reports whether stdout is written while the run goes on.
 func (o *outputs) streams() bool { return o.stdout.Streams }
 
 // begin starts what streams on stdout. JSON Lines on stdout are the journal's
-// own lines. Of a run that goes on, earlier is the journal: what it has comes
-// first, so that stdout has it all.
+// own lines. Of a run that goes on, earlier is the journal: the rows that it has
+// come first, so that stdout has them all. An error is one of the journal; that
+// stdout failed is told by failed.
 func (o *outputs) begin(w *journal.Writer, header report.Header, earlier string) error {
 	if !o.streams() {
 		return nil
 	}
 	o.buffer = bufio.NewWriterSize(o.u.out, 32<<10)
 	if o.stdout.Name == "jsonl" {
-		if earlier != "" {
-			o.fault(o.replayLines(earlier))
-		}
 		w.Tee(o.line)
 		return nil
 	}
 	var err error
-	o.live, err = o.stdout.New(o.buffer, header, o.options(false))
-	if err == nil && earlier != "" {
-		err = o.replayRows(earlier)
+	if o.live, err = o.stdout.New(o.buffer, header, o.options(false)); err != nil {
+		o.fault(err)
+		return nil
 	}
-	if err == nil {
-		err = o.buffer.Flush()
+	err = o.replayRows(earlier)
+	o.fault(o.buffer.Flush())
+	if o.streamErr() != nil {
+		return nil
 	}
-	o.fault(err)
-	return nil
+	return err
 }
 
-// replayLines writes the lines of a journal to stdout.
-func (o *outputs) replayLines(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	in := bufio.NewReaderSize(f, journal.MaxRecord)
-	for {
-		line, err := in.ReadSlice('\n')
-		if err == io.EOF {
-			return o.buffer.Flush()
-		}
-		if err != nil {
-			return err
-		}
-		if bytes.HasPrefix(line, []byte(`{"type":"sync"`)) {
-			continue // they tell of the file only
-		}
-		if _, err := o.buffer.Write(line); err != nil {
-			return err
-		}
-	}
-}
-
-// replayRows writes the rows of a journal to stdout that are not probed again.
+// replayRows writes the rows of a journal to stdout, if there is one, but those
+// that are probed again.
 func (o *outputs) replayRows(path string) error {
+	if path == "" {
+		return nil
+	}
 	readers, err := openJournals([]string{path}, false)
 	defer closeAll(readers)
 	if err != nil {
 		return err
 	}
 	return foldRows(readers, func(row *report.Row) error {
-		if scanner.Reason(row.Cells[report.ColReason]).Curable() {
-			return nil
+		if !scanner.Reason(row.Cells[report.ColReason]).Curable() {
+			o.fault(o.live.Row(row))
 		}
-		return o.live.Row(row)
+		return o.streamErr()
 	})
 }
 
@@ -285,94 +265,10 @@ func (o *outputs) stopped() error {
 
 // finishStream ends the document on stdout.
 func (o *outputs) finishStream(t report.Totals) {
-	if o.live != nil {
-		o.fault(o.live.Close(t))
+	o.mu.Lock()
+	if o.live != nil && o.err == nil {
+		o.faultLocked(o.live.Close(t))
 	}
+	o.mu.Unlock()
 	o.flush()
-}
-
-// A sink is an encoder with what is under it.
-type sink struct {
-	output
-	enc  report.Encoder
-	buf  *bufio.Writer
-	file *os.File // the temporary file; nil for stdout
-	rows uint64
-	err  error // nothing is written after it
-}
-
-// openSinks begins the files, and stdout unless it has been streamed. An output
-// that cannot be written keeps no other from being written.
-func (o *outputs) openSinks(h report.Header, withStdout bool) []*sink {
-	var sinks []*sink
-	for _, out := range o.files {
-		sinks = append(sinks, openFile(out, h, o.options(false)))
-	}
-	if withStdout {
-		s := &sink{output: output{"-", o.stdout}, buf: bufio.NewWriterSize(o.u.out, 32<<10)}
-		s.enc, s.err = o.stdout.New(s.buf, h, o.options(true))
-		sinks = append(sinks, s)
-	}
-	return sinks
-}
-
-func outputError(path string, err error) error {
-	return fail(exitOutput, "%s could not be written: %w", path, plainPathError(err))
-}
-
-// openFile writes beside the output's place: a report is complete or absent.
-func openFile(out output, h report.Header, opt report.Options) *sink {
-	s := &sink{output: out}
-	if s.file, s.err = os.CreateTemp(filepath.Dir(out.path), "."+filepath.Base(out.path)+".*"); s.err != nil {
-		return s
-	}
-	s.buf = bufio.NewWriterSize(s.file, 64<<10)
-	s.enc, s.err = out.format.New(s.buf, h, opt)
-	return s
-}
-
-func (s *sink) row(r *report.Row) {
-	if s.err != nil {
-		return
-	}
-	s.rows++
-	s.err = s.enc.Row(r)
-}
-
-// commit ends the document and puts the file in its place.
-func (s *sink) commit(t report.Totals) error {
-	if s.err == nil {
-		s.err = s.enc.Close(t)
-	}
-	if s.err == nil {
-		s.err = s.buf.Flush()
-	}
-	if s.err == nil && s.file != nil {
-		s.err = s.place()
-	}
-	if s.err != nil {
-		return outputError(s.name(), s.err)
-	}
-	return nil
-}
-
-func (s *sink) place() error {
-	if err := errors.Join(s.file.Sync(), s.file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(s.file.Name(), s.path); err != nil {
-		return err
-	}
-	s.file = nil
-	return nil
-}
-
-// discard removes what was not committed.
-func discard(sinks []*sink) {
-	for _, s := range sinks {
-		if s.file != nil {
-			s.file.Close()
-			os.Remove(s.file.Name())
-		}
-	}
 }

@@ -66,3 +66,38 @@ func TestRowsStreamTogetherAndSoon(t *testing.T) {
 		t.Error("a flush is still due after the end")
 	}
 }
+
+// A lockedEncoder notes whether another goroutine could have written the buffer
+// while it did.
+type lockedEncoder struct {
+	report.Encoder
+	mu   *sync.Mutex
+	free bool
+}
+
+func (e *lockedEncoder) Close(t report.Totals) error {
+	if e.mu.TryLock() {
+		e.free = true
+		e.mu.Unlock()
+	}
+	return e.Encoder.Close(t)
+}
+
+// The timer that flushes rows may fire while the end of the document is written.
+func TestTheEndOfAStreamIsWrittenAlone(t *testing.T) {
+	o := &outputs{buffer: bufio.NewWriter(&bytes.Buffer{}), failed: make(chan struct{})}
+	format, err := report.Lookup("csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	csv, err := format.New(o.buffer, report.Header{}, report.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &lockedEncoder{Encoder: csv, mu: &o.mu}
+	o.live = e
+	o.finishStream(report.Totals{})
+	if e.free {
+		t.Error("the buffer is not locked while the document ends")
+	}
+}

@@ -83,8 +83,8 @@ func sameLines(t *testing.T, stdout, path string) {
 
 func TestJSONLinesOfAResumedRunAreItsWholeJournal(t *testing.T) {
 	t.Parallel()
-	path, _, _, _ := interruptedRun(t, "--greeting-timeout", "300ms", "--patience", "300ms")
-	code, out, said := invoke(t, "scan", "--resume", path, "-f", "jsonl")
+	path, _, _, _ := interruptedRun(t)
+	code, out, said := invoke(t, append([]string{"scan", "--resume", path, "-f", "jsonl"}, hasty...)...)
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, said)
 	}
@@ -146,6 +146,7 @@ func TestAFullStdoutIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"scan", "127.0.0.1:1", "-f", "csv"}, {"scan", "127.0.0.1:1", "-f", "jsonl"}, {"scan", "127.0.0.1:1"}, {"scan", "127.0.0.1:1", "--dry-run"},
+		{"version"}, {"selftest"}, {"explain", "554"}, {"--help"}, {"scan", "--help"}, {"completion", "bash"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			t.Parallel()
@@ -163,6 +164,26 @@ func TestAFullStdoutIsAnError(t *testing.T) {
 				t.Errorf("it said %q", p.err.String())
 			}
 		})
+	}
+}
+
+func TestHelpForAReaderThatHasEnoughIsNoError(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"scan", "--help"}, {"version"}, {"explain", "554"}, {"completion", "bash"}} {
+		p := &process{ended: make(chan struct{})}
+		p.Cmd = execCommand(t, args...)
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		p.Stdout, p.Stderr = w, &p.err
+		p.start(t)
+		w.Close()
+		p.mustEnd(t, exitPipe)
+		if p.err.Len() > 0 {
+			t.Errorf("%v: it said %q", args, p.err.String())
+		}
 	}
 }
 
@@ -204,7 +225,153 @@ func TestAFullDiskLosesTheOutputAndNotTheRun(t *testing.T) {
 		if rows := reported(t, path); len(rows) != 1024 {
 			t.Errorf("%d rows after the disk had room again, want 1024", len(rows))
 		}
+		testReadOnlyDisk(t, l, small, path)
 	})
+}
+
+// testReadOnlyDisk has outputs on a disk that nobody can write, and a journal
+// there: nothing is sent, and it is not the journal that is to blame.
+func testReadOnlyDisk(t *testing.T, l *lab.Lab, dir, path string) {
+	t.Helper()
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	before := l.CountSYN(t, lab.Router)[0]
+	for _, args := range [][]string{
+		{"scan", "10.64.0.0/24", "-p", "25", "--probe", "port", "-o", filepath.Join(dir, "new.csv")},
+		{"scan", "10.64.0.0/24", "-p", "25", "--probe", "port", "-o", filepath.Join(dir, "new.jsonl")},
+		{"scan", "--resume", path},
+	} {
+		if p := launch(t, l, nil, args...).mustEnd(t, exitOutput); !strings.Contains(p.err.String(), "read-only file system") && !strings.Contains(p.err.String(), "file system is read-only") {
+			t.Errorf("%v: it said %q", args, p.err.String())
+		}
+	}
+	if n := l.CountSYN(t, lab.Router)[0] - before; n != 0 {
+		t.Errorf("%d SYNs left for outputs that cannot be written", n)
+	}
+}
+
+func TestWithoutRoomToSortTheJournalIsNotToBlame(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "run.jsonl")
+	launch(t, nil, nil, "scan", "-q", "127.0.0.0/17", "-p", "1", "--probe", "port", "--rate", "0", "-o", path).mustEnd(t, 0)
+	p := launch(t, nil, []string{"TMPDIR=" + filepath.Join(t.TempDir(), "none")}, "report", path, "-f", "csv")
+	p.mustEnd(t, exitOutput)
+	if said := p.err.String(); !strings.Contains(said, "temporary file: no such directory") || !strings.Contains(said, "TMPDIR") || strings.Contains(said, path) {
+		t.Errorf("it said %q", said)
+	}
+}
+
+func TestTheStateFolderKeepsTheNewestTwenty(t *testing.T) {
+	state, elsewhere := t.TempDir(), t.TempDir()
+	t.Setenv("XDG_STATE_HOME", state)
+	for i := range 2 * journal.Keep {
+		args := []string{"scan", "-q", "127.0.0.1:1", "--probe", "port"}
+		if i >= journal.Keep/2 {
+			args = append(args, "-o", filepath.Join(elsewhere, fmt.Sprintf("%d.jsonl", i)))
+		}
+		if code, _, said := invoke(t, args...); code != 0 {
+			t.Fatalf("exit code %d: %s", code, said)
+		}
+	}
+	if left, _ := os.ReadDir(filepath.Join(state, "smtpsweep")); len(left) != journal.Keep {
+		t.Errorf("%d journals and links in the folder, want %d", len(left), journal.Keep)
+	}
+	if left, _ := os.ReadDir(elsewhere); len(left) != 2*journal.Keep-journal.Keep/2 {
+		t.Errorf("%d journals elsewhere, want all of them", len(left))
+	}
+}
+
+func TestAFileThatCameWhileTheRunWentOnIsNotOverwritten(t *testing.T) {
+	t.Parallel()
+	for _, force := range []bool{false, true} {
+		t.Run(fmt.Sprint("force ", force), func(t *testing.T) {
+			t.Parallel()
+			_, mute, zoo := goodAndMute(t)
+			dir := t.TempDir()
+			csvPath, want, code := filepath.Join(dir, "rows.csv"), "theirs", exitOutput
+			args := []string{"scan", mute.String(), "-o", csvPath, "-o", filepath.Join(dir, "run.jsonl")}
+			if force {
+				args, want, code = append(args, "--force"), "time,vantage,", exitInterrupt
+			}
+			p := launch(t, nil, nil, args...)
+			awaitTrue(t, "the mute server has a connection", func() bool { return zoo.Load(mute.Addr()).Accepted > 0 })
+			if err := os.WriteFile(csvPath, []byte("theirs"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p.Process.Signal(os.Interrupt)
+			p.mustEnd(t, code)
+			if text, _ := os.ReadFile(csvPath); !strings.HasPrefix(string(text), want) {
+				t.Errorf("the file is %q, want %q", text, want)
+			}
+			if !force && !strings.Contains(p.err.String(), "rows.csv could not be written: it exists by now") {
+				t.Errorf("it said %q", p.err.String())
+			}
+			if left, _ := os.ReadDir(dir); len(left) != 2 {
+				t.Errorf("left %v", left)
+			}
+		})
+	}
+}
+
+func TestALongNameIsNoLongerWhileItIsWritten(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), strings.Repeat("a", 251)+".csv")
+	if code, _, said := invoke(t, "scan", "-q", "127.0.0.1:1", "-o", path, "-o", filepath.Join(t.TempDir(), "run.jsonl")); code != 0 {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+}
+
+func TestTwoJournalsOfOnePlanPlanItOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	scan := func(name string, more ...string) string {
+		path := filepath.Join(dir, name)
+		if code, _, said := invoke(t, append([]string{"scan", "-q", "127.0.0.1", "-p", "1-10", "--probe", "port", "--seed", "0", "-o", path}, more...)...); code != 0 {
+			t.Fatalf("exit code %d: %s", code, said)
+		}
+		return path
+	}
+	monday, tuesday := scan("monday.jsonl"), scan("tuesday.jsonl")
+	odd, even := scan("odd.jsonl", "--shard", "1/2"), scan("even.jsonl", "--shard", "2/2")
+	other := scan("other.jsonl", "--vantage", "elsewhere")
+	for _, c := range []struct {
+		paths []string
+		want  string
+	}{
+		{[]string{monday}, "= 10 of 10"},
+		{[]string{monday, monday}, "= 10 of 10"},
+		{[]string{monday, tuesday}, "= 10 of 10"},
+		{[]string{odd}, "= 5 of 5"},
+		{[]string{odd, even}, "= 10 of 10"},
+		{[]string{odd, even, odd}, "= 10 of 10"},
+		{[]string{odd, monday}, "= 10 of 10"},
+		{[]string{monday, other}, "= 20 of 20"},
+	} {
+		code, out, said := invoke(t, append([]string{"report"}, c.paths...)...)
+		if code != 0 || !strings.Contains(out, c.want) {
+			t.Errorf("%v: exit code %d, want %q in\n%s%s", c.paths, code, c.want, out, said)
+		}
+	}
+}
+
+func TestAJournalThatIsTakenAwayEndsTheRun(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "run.jsonl")
+	p := launch(t, nil, nil, "scan", "127.0.0.1", "-p", "1-60000", "--probe", "port", "--rate", "200", "-o", path)
+	awaitRows(t, path, 20)
+	moved := path + ".moved.jsonl"
+	if err := os.Rename(path, moved); err != nil {
+		t.Fatal(err)
+	}
+	p.mustEnd(t, exitOutput)
+	if said := p.err.String(); !strings.Contains(said, "it was removed or moved") || strings.Contains(said, "saved") {
+		t.Errorf("it said %q", said)
+	}
+	launch(t, nil, nil, "scan", "-q", "--resume", moved, "--exclude", "127.0.0.0/8").mustEnd(t, 0)
+	if rows := reported(t, moved); len(rows) < 20 || len(rows) == 60000 {
+		t.Errorf("%d rows, want what was known", len(rows))
+	}
 }
 
 func TestWithoutAPlaceForJournalsARunDoesNotBegin(t *testing.T) {
@@ -396,6 +563,44 @@ func TestProgressIsForTerminalsOnly(t *testing.T) {
 	}
 }
 
+// What is written to the terminal beside the progress line stays there: the line
+// is taken away by moving up, over whatever stands there.
+func TestTheProgressLineTakesNothingElseAway(t *testing.T) {
+	t.Parallel()
+	args := []string{"scan", "127.0.0.1", "-p", "1-40", "--probe", "port", "--rate", "30", "-f", "csv"}
+	tty := openTerminal(t)
+	p := &process{ended: make(chan struct{})}
+	p.Cmd = execCommand(t, args...)
+	p.Stdout, p.Stderr = tty.user, tty.user
+	p.start(t)
+	p.mustEnd(t, 0)
+	if said := tty.text(); strings.Contains(said, "\x1b[1A") || strings.Count(said, "conn-refused") != 40 {
+		t.Errorf("rows are wiped from the terminal that they stream to: %q", said)
+	}
+}
+
+func TestWhatIsSaidBesideTheProgressLineStays(t *testing.T) {
+	t.Parallel()
+	lab.Run(t, lab.Config{Serve: true, Binary: true}, func(t *testing.T, l *lab.Lab) {
+		l.Start(t, lab.Scanner, "signals-slow") // on an address of our own: a note says so
+		tty := openTerminal(t)
+		p := &process{ended: make(chan struct{})}
+		p.Cmd = l.Command(lab.Scanner, lab.Binary(t), "scan", "-v", "10.20.9.7", "-p", "2501,1-60", "--probe", "port", "--rate", "40")
+		p.Env = append(os.Environ(), "XDG_STATE_HOME="+t.TempDir(), "TERM=xterm")
+		p.Stdout, p.Stderr = &p.out, tty.user
+		p.start(t)
+		p.mustEnd(t, 0)
+		_, rest, ok := strings.Cut(tty.text(), "Note: inside-view")
+		if !ok {
+			t.Fatalf("no note: %q", tty.seen.String())
+		}
+		// The line that is taken away next must be the progress line, and so stand below.
+		if next, _, ok := strings.Cut(rest, "\x1b[1A"); ok && !strings.Contains(next, "filtered") {
+			t.Errorf("the note is wiped from the terminal: %q", tty.seen.String())
+		}
+	})
+}
+
 func TestColoursAreForTerminalsThatWantThem(t *testing.T) {
 	t.Parallel()
 	good, _, _ := goodAndMute(t)
@@ -564,6 +769,10 @@ func TestAReportDoesNotOverwriteItsOwnJournal(t *testing.T) {
 		if code, _, said := invoke(t, args...); code != exitUsage {
 			t.Errorf("%v: exit code %d: %s", args, code, said)
 		}
+	}
+	// The command that began the run, with --resume: no word of overwriting.
+	if code, _, said := invoke(t, "scan", "127.0.0.1:1", "-o", path, "--resume", path); code != exitUsage || strings.Contains(said, "--force") || !strings.Contains(said, "is the journal itself") {
+		t.Errorf("exit code %d: %s", code, said)
 	}
 	if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
 		t.Error("the journal was changed")

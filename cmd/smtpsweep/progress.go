@@ -10,11 +10,17 @@ import (
 	"github.com/smtpsweep/smtpsweep/scanner"
 )
 
-// startProgress shows one line on stderr while the run goes on, if stderr is a
-// terminal. It reads counters that the run keeps anyway. The returned function
+// showsProgress reports whether a progress line has a place: stderr is a
+// terminal, and no rows stream to the same, from which the line would wipe them.
+func (s *sweep) showsProgress() bool {
+	return s.u.errTTY && !s.u.quiet && !(s.u.outTTY && s.outputs.streams())
+}
+
+// startProgress shows one line on stderr while the run goes on, if it has a
+// place. It reads counters that the run keeps anyway. The returned function
 // takes the line away and waits for its goroutine.
 func (s *sweep) startProgress() (stop func()) {
-	if !s.u.errTTY || s.u.quiet {
+	if !s.showsProgress() {
 		return func() {}
 	}
 	rows := s.job.rows()
@@ -23,6 +29,7 @@ func (s *sweep) startProgress() (stop func()) {
 	}
 	todo := int64(rows - min(rows, s.already))
 	p := mpb.New(mpb.WithOutput(s.u.err), mpb.WithRefreshRate(200*time.Millisecond), mpb.WithWidth(20))
+	s.u.sayAbove(p)
 	begun := time.Now()
 	bar := p.New(todo, mpb.BarStyle().Lbound("").Rbound(""), mpb.BarRemoveOnComplete(),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return s.progressText(todo, begun) })))
@@ -42,7 +49,12 @@ func (s *sweep) startProgress() (stop func()) {
 			}
 		}
 	}()
-	return func() { close(quit); <-done; fmt.Fprint(s.u.err, "\r\x1b[K") }
+	return func() {
+		close(quit)
+		<-done
+		s.u.sayAbove(nil)
+		fmt.Fprint(s.u.err, "\r\x1b[K")
+	}
 }
 
 func (s *sweep) progressText(todo int64, begun time.Time) string {

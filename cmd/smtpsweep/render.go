@@ -36,7 +36,7 @@ func (o *outputs) render(paths []string, salvage, withStdout bool, elapsed time.
 		return nil, journalError(readers[0].Path(), err)
 	}
 	sinks := o.openSinks(facts.header, withStdout)
-	defer discard(sinks)
+	defer o.temps.remove()
 	r := &rendering{totals: facts.totals}
 	if elapsed > 0 {
 		r.totals.Elapsed = elapsed
@@ -45,15 +45,40 @@ func (o *outputs) render(paths []string, salvage, withStdout bool, elapsed time.
 	err = foldRows(readers, func(row *report.Row) error {
 		r.totals.Count(row)
 		advisor.Add(row)
-		for _, s := range sinks {
-			s.row(row)
+		if !writeRow(sinks, row) {
+			return errOutput // nobody takes the rest
 		}
 		return o.stopped()
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errOutput) {
 		return nil, err
 	}
+	if r.lost = lostRecords(readers); len(r.lost) > 0 && r.totals.Rows() == 0 {
+		return nil, fail(exitJournal, "%s: not a row of it can be read", strings.Join(paths, ", "))
+	}
 	r.totals.Complete = facts.complete && r.totals.Rows() >= r.totals.Planned
+	r.advice = advisor.Lines()
+	if err = r.commit(sinks); err != nil {
+		for _, w := range r.wrote {
+			o.u.say("Wrote %s.", w)
+		}
+	}
+	return r, err
+}
+
+// writeRow writes a row to all outputs. It reports whether one of them took it;
+// there may be none.
+func writeRow(sinks []*sink, row *report.Row) bool {
+	took := len(sinks) == 0
+	for _, s := range sinks {
+		s.row(row)
+		took = took || s.err == nil
+	}
+	return took
+}
+
+// commit ends all outputs. It returns the first error, and goes on.
+func (r *rendering) commit(sinks []*sink) (err error) {
 	for _, s := range sinks {
 		if failed := s.commit(r.totals); failed != nil {
 			err = cmp.Or(err, failed)
@@ -61,14 +86,7 @@ func (o *outputs) render(paths []string, salvage, withStdout bool, elapsed time.
 			r.wrote = append(r.wrote, fmt.Sprintf("%s (%s)", s.path, plural(s.rows, "row", "rows")))
 		}
 	}
-	if err != nil {
-		for _, w := range r.wrote {
-			o.u.say("Wrote %s.", w)
-		}
-		return nil, err
-	}
-	r.advice, r.lost = advisor.Lines(), lostRecords(readers)
-	return r, nil
+	return err
 }
 
 // lostRecords says what a salvage left out.
@@ -79,13 +97,6 @@ func lostRecords(readers []*journal.Reader) (lost []string) {
 		}
 	}
 	return lost
-}
-
-func (s *sink) name() string {
-	if s.path == "-" {
-		return "stdout"
-	}
-	return s.path
 }
 
 func openJournals(paths []string, salvage bool) ([]*journal.Reader, error) {
@@ -120,6 +131,7 @@ type journalFacts struct {
 // readFacts reads the run record, the notes and the end.
 func readFacts(readers []*journal.Reader) (journalFacts, error) {
 	var f journalFacts
+	var planned plannedRows
 	for i, r := range readers {
 		run := r.Run()
 		ports, err := portsOf(run)
@@ -132,14 +144,52 @@ func readFacts(readers []*journal.Reader) (journalFacts, error) {
 				Ports: ports, Vantage: run.Vantage, Source: run.Source,
 			}
 		}
-		f.header.Endpoints += run.Endpoints
+		planned.add(&run)
 		if err := f.readRecords(r, i == 0); err != nil {
 			return f, err
 		}
 	}
-	f.totals.Planned = f.header.Endpoints
+	f.totals.Planned = planned.total()
 	f.header.Endpoints = f.totals.Planned
 	return f, nil
+}
+
+// plannedRows counts the rows that journals have together if they are whole:
+// those of one plan and vantage are folded into one.
+type plannedRows struct {
+	loose uint64 // of journals without a plan
+	plans map[planOf]map[string]uint64
+}
+
+type planOf struct{ hash, vantage string }
+
+func (p *plannedRows) add(run *journal.Run) {
+	if run.PlanHash == "" {
+		p.loose += run.Endpoints
+		return
+	}
+	plan := planOf{run.PlanHash, run.Vantage}
+	if p.plans == nil {
+		p.plans = map[planOf]map[string]uint64{}
+	}
+	if p.plans[plan] == nil {
+		p.plans[plan] = map[string]uint64{}
+	}
+	p.plans[plan][run.Shard] = max(p.plans[plan][run.Shard], run.Endpoints)
+}
+
+func (p *plannedRows) total() uint64 {
+	n := p.loose
+	for _, parts := range p.plans {
+		if whole, ok := parts[""]; ok { // the parts are in it
+			n += whole
+			continue
+		}
+		for _, part := range parts {
+			n += part
+		}
+	}
+	return n
 }
 
 // aside is what note and end records have.

@@ -47,10 +47,6 @@ func runReport(u *ui, f *reportFlags, args []string) error {
 	if len(args) == 0 {
 		return withHint(fail(exitUsage, "no journal"), "smtpsweep report last renders the newest run")
 	}
-	o, err := checkOutputs(u, f.outputFlags, false)
-	if err != nil {
-		return err
-	}
 	var paths []string
 	for _, arg := range args {
 		path, err := journalNamed(arg)
@@ -59,19 +55,23 @@ func runReport(u *ui, f *reportFlags, args []string) error {
 		}
 		paths = append(paths, path)
 	}
-	if err := o.spare(paths...); err != nil {
+	o, err := checkOutputs(u, f.outputFlags, false, paths...)
+	if err != nil {
 		return err
 	}
 	ctx, stop := withSignals(context.Background())
 	defer stop()
 	o.stop = ctx.scan
-	err, _ = await(ctx.now, func() error { // a second signal does not wait for a reader of stdout
+	done, err := await(ctx.now, func() error { // a second signal does not wait for a reader of stdout
 		r, err := o.render(paths, f.salvage, true, 0)
 		if err != nil {
 			return err
 		}
 		return o.sayTotals(r, "")
 	})
+	if !done {
+		o.temps.remove()
+	}
 	return interruptedOr(ctx.scan, err)
 }
 

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/smtpsweep/smtpsweep/scanner/journal"
 	"github.com/smtpsweep/smtpsweep/scanner/scannertest"
 	"github.com/smtpsweep/smtpsweep/scanner/scannertest/lab"
@@ -231,10 +233,13 @@ func testKills(t *testing.T, l *lab.Lab) {
 	args := []string{"-i", list, "-p", "25,587", "--probe", "port", "--rate", "4000", "--timeout", "2s", "--seed", "8"}
 	whole := launch(t, l, nil, append([]string{"scan", "-q", "-o", filepath.Join(dir, "whole.jsonl")}, args...)...)
 	v := &victim{t: t, l: l, path: filepath.Join(dir, "killed.jsonl"), args: args}
-	partial := 0
-	for range kills {
-		after := time.Duration(chance.Int64N(int64(900 * time.Millisecond)))
-		rows := v.killed(after)
+	partial, rows, most := 0, 0, 900*time.Millisecond
+	for n := 0; n < kills || partial == 0 && rows < 20000; n++ {
+		if n >= kills { // a machine on which a run does not begin in that time
+			most *= 2
+		}
+		after := time.Duration(chance.Int64N(int64(most)))
+		rows = v.killed(after)
 		t.Logf("killed after %v with %d rows", after, rows)
 		if rows > 0 && rows < 20000 {
 			partial++
@@ -363,8 +368,13 @@ func keyOf(at netip.AddrPort) endpointKey {
 	return endpointKey{at.String(), "", at.Addr().String(), fmt.Sprint(at.Port())}
 }
 
+// hasty makes a run that is gone on with end soon: the mute server of an
+// interruptedRun is not waited for.
+var hasty = []string{"--greeting-timeout", "300ms", "--patience", "300ms"}
+
 // interruptedRun makes a run on loopback that was stopped by Ctrl-C: one server
-// answers, one is mute. It returns the journal, and the two.
+// answers, one is mute, and would be waited for longer than any test runs. It
+// returns the journal, and the two.
 func interruptedRun(t *testing.T, args ...string) (path string, good, mute netip.AddrPort, zoo *scannertest.Zoo) {
 	t.Helper()
 	zoo, err := scannertest.Start(t.Context(), scannertest.Config{})
@@ -374,7 +384,7 @@ func interruptedRun(t *testing.T, args ...string) (path string, good, mute netip
 	t.Cleanup(zoo.Close)
 	good, mute = mailHost(t, zoo, "127.0.0.1:0", "good"), mailHost(t, zoo, "127.0.0.2:0", "mute")
 	path = filepath.Join(t.TempDir(), "run.jsonl")
-	p := launch(t, nil, nil, append([]string{"scan", good.String(), mute.String(), "-o", path, "--rate", "100"}, args...)...)
+	p := launch(t, nil, nil, append([]string{"scan", good.String(), mute.String(), "-o", path, "--rate", "100", "--patience", "30m"}, args...)...)
 	awaitRows(t, path, 1)
 	awaitTrue(t, "the mute server has a connection", func() bool { return zoo.Load(mute.Addr()).Accepted > 0 })
 	p.Process.Signal(os.Interrupt)
@@ -403,7 +413,7 @@ func awaitRows(t *testing.T, path string, n int) {
 
 func TestResumeTakesFlagsAndTargetsFromTheJournal(t *testing.T) {
 	t.Parallel()
-	path, good, mute, zoo := interruptedRun(t, "--greeting-timeout", "500ms", "--patience", "1s")
+	path, good, mute, zoo := interruptedRun(t, "--greeting-timeout", "500ms")
 	before := zoo.Load(good.Addr()).Accepted
 	for _, c := range []struct {
 		name string
@@ -426,7 +436,7 @@ func TestResumeTakesFlagsAndTargetsFromTheJournal(t *testing.T) {
 			}
 		})
 	}
-	code, out, said := invoke(t, "scan", "--resume", path, "--rate", "50", "--host-limit", "1", "--timeout", "5s", "-f", "csv")
+	code, out, said := invoke(t, "scan", "--resume", path, "--rate", "50", "--host-limit", "1", "--timeout", "5s", "--patience", "1s", "-f", "csv")
 	if code != 0 {
 		t.Fatalf("with another pace: exit code %d: %s", code, said)
 	}
@@ -443,8 +453,8 @@ func TestResumeTakesFlagsAndTargetsFromTheJournal(t *testing.T) {
 
 func TestResumingAFinishedRunReportsIt(t *testing.T) {
 	t.Parallel()
-	path, _, _, zoo := interruptedRun(t, "--greeting-timeout", "300ms", "--patience", "300ms")
-	if code, _, said := invoke(t, "scan", "--resume", path); code != 0 {
+	path, _, _, zoo := interruptedRun(t)
+	if code, _, said := invoke(t, append([]string{"scan", "--resume", path}, hasty...)...); code != 0 {
 		t.Fatalf("exit code %d: %s", code, said)
 	}
 	before, err := os.ReadFile(path)
@@ -481,13 +491,13 @@ func TestResumingAFinishedRunReportsIt(t *testing.T) {
 
 func TestMoreExclusionsAreHonouredByEveryLaterResume(t *testing.T) {
 	t.Parallel()
-	path, good, mute, zoo := interruptedRun(t, "--greeting-timeout", "300ms", "--patience", "65s")
+	path, good, mute, zoo := interruptedRun(t)
 	before := zoo.Load(mute.Addr()).Accepted
 	code, _, said := invoke(t, "scan", "--resume", path, "--exclude", mute.Addr().String())
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, said)
 	}
-	code, _, said = invoke(t, "scan", "--resume", path)
+	code, _, said = invoke(t, append([]string{"scan", "--resume", path}, hasty...)...)
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, said)
 	}
@@ -505,7 +515,7 @@ func TestMoreExclusionsAreHonouredByEveryLaterResume(t *testing.T) {
 
 func TestExclusionsOfAResumeHoldForTheNext(t *testing.T) {
 	t.Parallel()
-	path, good, mute, zoo := interruptedRun(t, "127.0.0.3-127.0.0.40:1", "--greeting-timeout", "300ms")
+	path, good, mute, zoo := interruptedRun(t, "127.0.0.3-127.0.0.40:1")
 	before := zoo.Load(mute.Addr()).Accepted
 	// Killed, so that nothing but what was written at once can tell the next one.
 	p := launch(t, nil, nil, "scan", "--resume", path, "--exclude", mute.Addr().String(), "--rate", "5")
@@ -514,7 +524,7 @@ func TestExclusionsOfAResumeHoldForTheNext(t *testing.T) {
 		return bytes.Contains(text, []byte(`{"type":"resume"`))
 	})
 	p.kill()
-	if code, _, said := invoke(t, "scan", "--resume", path, "--rate", "1000"); code != 0 {
+	if code, _, said := invoke(t, append([]string{"scan", "--resume", path, "--rate", "1000"}, hasty...)...); code != 0 {
 		t.Fatalf("exit code %d: %s", code, said)
 	}
 	if now := zoo.Load(mute.Addr()).Accepted; now != before {
@@ -522,6 +532,72 @@ func TestExclusionsOfAResumeHoldForTheNext(t *testing.T) {
 	}
 	if rows := reported(t, path); len(rows) != 40 {
 		t.Errorf("%d rows, want 40: %s, the excluded one as it was left, and 38", len(rows), good)
+	}
+}
+
+// killedEarly makes a run of 40 closed ports that was killed when it had a few.
+func killedEarly(t *testing.T, args ...string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "run.jsonl")
+	p := launch(t, nil, nil, append([]string{"scan", "127.0.0.1-127.0.0.40:1", "-o", path, "--rate", "5"}, args...)...)
+	awaitRows(t, path, 2)
+	p.kill()
+	return path
+}
+
+// What was excluded is excluded for good, also if nothing else was left to do.
+func TestExclusionsThatLeaveNothingToDoHoldForTheNextResume(t *testing.T) {
+	t.Parallel()
+	path := killedEarly(t)
+	rows := len(reported(t, path))
+	if code, _, said := invoke(t, "scan", "--resume", path, "--exclude", "127.0.0.0/24"); code != 0 || !strings.Contains(said, "Nothing to do") {
+		t.Fatalf("exit code %d: %s", code, said)
+	}
+	if code, out, said := invoke(t, "scan", "--resume", path, "--dry-run"); code != 0 || out != "" {
+		t.Errorf("exit code %d, it would contact %q; said %q", code, out, said)
+	}
+	if code, _, said := invoke(t, "scan", "--resume", path, "--rate", "0"); code != 0 || len(reported(t, path)) != rows {
+		t.Errorf("exit code %d, %d rows, want %d; said %q", code, len(reported(t, path)), rows, said)
+	}
+}
+
+// A pace that was typed holds, also where it is the default of public addresses.
+func TestResumeTakesThePaceFromTheJournal(t *testing.T) {
+	t.Parallel()
+	path := killedEarly(t, "--subnet-rate", "20", "--host-interval", "1s", "--host-limit", "2")
+	_, _, said := invoke(t, "scan", "--resume", path, "--dry-run", "-v")
+	if want := "Pace: 5 probes per second in all, 20 probes per second to one subnet; 2 connections at a time to one host, 1s apart."; !strings.Contains(said, want) {
+		t.Errorf("it said %q, want %q", said, want)
+	}
+	path = killedEarly(t, "--seed", "1")
+	_, _, said = invoke(t, "scan", "--resume", path, "--dry-run", "-v")
+	if want := "Pace: 5 probes per second in all, unlimited to one subnet; 3 connections at a time to one host, 0s apart."; !strings.Contains(said, want) {
+		t.Errorf("it said %q, want %q", said, want)
+	}
+}
+
+// The pace of private addresses, which nobody asked for, is not for a public one
+// that a name leads to when it is asked for again.
+func TestThePaceThatNobodyChoseFollowsTheTargets(t *testing.T) {
+	t.Parallel()
+	dead := scannertest.DNS(t, scannertest.DNSZone{"mail.example.org": {"SERVFAIL"}})
+	path := filepath.Join(t.TempDir(), "run.jsonl")
+	code, _, said := invoke(t, "scan", "mail.example.org", "127.0.0.1:1", "--rate", "150", "--resolver", dead.String(), "-o", path, "-v")
+	if want := "Pace: 150 probes per second in all, unlimited to one subnet; 3 connections at a time to one host, 0s apart."; code != exitUndecided || !strings.Contains(said, want) {
+		t.Fatalf("exit code %d; said %q, want %q", code, said, want)
+	}
+	alive := scannertest.DNS(t, scannertest.DNSZone{"mail.example.org": {"A 8.8.8.8"}})
+	_, out, said := invoke(t, "scan", "--resume", path, "--resolver", alive.String(), "--dry-run", "-v")
+	if want := "Pace: 150 probes per second in all, 20 probes per second to one subnet; 2 connections at a time to one host, 1s apart."; !strings.Contains(said, want) || !strings.Contains(out, "8.8.8.8:25") {
+		t.Errorf("it lists %q and said %q, want %q", out, said, want)
+	}
+}
+
+func TestHowMuchIsSaidIsNotTakenFromTheJournal(t *testing.T) {
+	t.Parallel()
+	path := killedEarly(t, "-q")
+	if code, _, said := invoke(t, "scan", "--resume", path, "--rate", "0"); code != 0 || !strings.Contains(said, "Contacts ") {
+		t.Errorf("exit code %d; said %q", code, said)
 	}
 }
 
@@ -562,9 +638,29 @@ func TestAListThatChangedEndsTheResume(t *testing.T) {
 		})
 	}
 	write(list, hosts+"127.0.0.9\n")
+	if code, _, said := invoke(t, "scan", "--resume", path, "-i", copied); code != 0 {
+		t.Errorf("a copy of a list that has changed since: exit code %d: %s", code, said)
+	}
 	if code, _, said := invoke(t, "scan", "--resume", path); code != exitJournal || !strings.Contains(said, "has changed") {
 		t.Errorf("a list that changed: exit code %d: %s", code, said)
 	}
+}
+
+// A pipe holds its list once, and waits for a writer for ever: it is not asked
+// again, no more than stdin.
+func TestAPipedListIsNotReadAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pipe, path := filepath.Join(dir, "pipe"), filepath.Join(dir, "run.jsonl")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := launch(t, nil, nil, "scan", "-i", pipe, "-o", path)
+	if err := os.WriteFile(pipe, []byte("127.0.0.1:1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.mustEnd(t, 0)
+	launch(t, nil, nil, "scan", "--resume", path).mustEnd(t, 0)
 }
 
 func TestADamagedJournalIsRefusedAndSalvaged(t *testing.T) {
@@ -603,6 +699,16 @@ func TestADamagedJournalIsRefusedAndSalvaged(t *testing.T) {
 	code, out, said = invoke(t, "report", "--salvage", path, "-f", "csv")
 	if code != 0 || len(statesOf(t, out)) != 8 || !strings.Contains(said, "Lost: 2 damaged records") {
 		t.Errorf("--salvage without a run record: exit code %d, %d rows, want 8; said %q", code, len(statesOf(t, out)), said)
+	}
+	if err := os.WriteFile(path, []byte("127.0.0.1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	csvPath := filepath.Join(t.TempDir(), "rows.csv")
+	if code, _, said := invoke(t, "report", "--salvage", path, "-o", csvPath); code != exitJournal || !strings.Contains(said, "not a row of it can be read") {
+		t.Errorf("--salvage of a list: exit code %d: %s", code, said)
+	}
+	if _, err := os.Stat(csvPath); err == nil {
+		t.Error("--salvage of a list wrote a report")
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -21,18 +22,26 @@ import (
 	"github.com/smtpsweep/smtpsweep/targets"
 )
 
-// mayChange are the flags that --resume lets differ from the journal: pace,
-// limits and outputs. More exclusions are added to the journal's.
-var mayChange = []string{
-	"rate", "host-limit", "host-interval", "subnet-rate", "timeout", "retries", "greeting-timeout", "patience",
-	"output", "format", "force", "csv-bom", "show", "quiet", "verbose", "no-color", "expect", "yes",
-	"exclude", "exclude-file", "resume", "config", "resolver", "dry-run", "ca",
-}
+// mayChange are the flags that --resume lets differ from the journal: pace and
+// limits, and what is only about this part of the run. More exclusions are added
+// to the journal's.
+var mayChange = slices.Concat(paceFlags, ofTheMoment, []string{
+	"timeout", "retries", "greeting-timeout", "patience", "format", "csv-bom", "show", "expect", "yes",
+	"exclude", "exclude-file", "resolver", "ca",
+})
+
+// paceFlags are those whose defaults depend on who is contacted.
+var paceFlags = []string{"rate", "host-limit", "host-interval", "subnet-rate"}
+
+// ofTheMoment are the flags that a journal does not pass on: outputs would be
+// overwritten, and how much is said is for whoever goes on with the run to say.
+var ofTheMoment = []string{"resume", "config", "dry-run", "output", "force", "quiet", "verbose", "no-color"}
 
 // A recordedConfig is the run record's "config": what makes this run again.
 type recordedConfig struct {
 	Targets []string            `json:"targets"`
-	Flags   map[string][]string `json:"flags"`
+	Flags   map[string][]string `json:"flags"`           // as they hold, typed or not
+	Unset   []string            `json:"unset,omitempty"` // of the paceFlags: they follow the targets
 }
 
 // flagValues returns the values of a flag, several for a repeatable one.
@@ -50,17 +59,16 @@ func (s *sweep) recordedConfig() (json.RawMessage, error) {
 			c.Flags[f.Name] = values
 		}
 	})
+	c.Unset = slices.DeleteFunc(slices.Clone(paceFlags), s.flags.Changed)
 	return json.Marshal(c)
 }
 
 // recall takes the flags of an earlier run from its journal. What the user
 // typed now wins where it may differ, and is an error where it may not.
-func (s *sweep) recall() error {
-	path, err := journalNamed(s.f.resume)
-	if err != nil {
+func (s *sweep) recall() (err error) {
+	if s.f.resume, err = journalNamed(s.f.resume); err != nil {
 		return err
 	}
-	s.f.resume = path
 	run, c, err := readRun(s.f.resume)
 	if err != nil {
 		return err
@@ -68,54 +76,64 @@ func (s *sweep) recall() error {
 	if len(s.specs) > 0 && !slices.Equal(s.specs, c.Targets) {
 		return withHint(fail(exitJournal, "%s is of other targets than those typed now", s.f.resume), "--resume takes the targets from the journal: give none")
 	}
-	s.specs = c.Targets
-	s.recorded = c
+	s.specs, s.recorded = c.Targets, c
 	if err := s.checkNewFlags(c); err != nil {
 		return err
 	}
+	check := checkFiles
+	if s.flags.Changed("input") {
+		check = s.checkInputs
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Flags)) {
-		flag, values := s.flags.Lookup(name), c.Flags[name]
-		if flag == nil || flag.Changed && slices.Contains(mayChange, name) && !strings.HasPrefix(name, "exclude") {
-			continue
-		}
-		if name == "output" || name == "force" || name == "dry-run" || name == "config" {
-			continue // outputs are asked for anew; an old one would be overwritten
-		}
-		if name == "input" && flag.Changed {
-			if err := s.checkInputs(run.Files); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := recallFlag(s.flags, flag, values, s.f.resume); err != nil {
+		if err := s.recallFlag(name); err != nil {
 			return err
 		}
 	}
-	return checkFiles(run.Files)
+	return check(run.Files)
 }
 
-func recallFlag(flags *pflag.FlagSet, flag *pflag.Flag, values []string, journal string) error {
-	if flag.Changed && !slices.Contains(mayChange, flag.Name) {
-		if !slices.Equal(flagValues(flag), values) {
-			return fail(exitJournal, "%s was made with --%s %s, not %s", journal, flag.Name, strings.Join(values, " "), strings.Join(flagValues(flag), " "))
+// recallFlag gives a flag the value that the journal has for it.
+func (s *sweep) recallFlag(name string) error {
+	flag, values := s.flags.Lookup(name), s.recorded.Flags[name]
+	if flag == nil || len(values) == 0 || slices.Contains(ofTheMoment, name) {
+		return nil
+	}
+	switch {
+	case strings.HasPrefix(name, "exclude"): // they add up
+	case flag.Changed && (name == "input" || slices.Contains(mayChange, name)):
+		return nil // lists are compared by what is in them
+	case flag.Changed:
+		if now := flagValues(flag); !slices.Equal(now, values) {
+			return fail(exitJournal, "%s was made with --%s %s, not %s", s.f.resume, name, strings.Join(values, " "), strings.Join(now, " "))
 		}
 		return nil
+	case slices.Contains(s.recorded.Unset, name):
+		return nil
 	}
-	if list, ok := flag.Value.(pflag.SliceValue); ok {
-		for _, v := range values {
-			if !slices.Contains(list.GetSlice(), v) {
-				if err := list.Append(v); err != nil {
-					return fail(exitJournal, "%s: --%s %s: %w", journal, flag.Name, v, err)
-				}
-			}
+	if err := setFlag(s.flags, flag, values); err != nil {
+		return fail(exitJournal, "%s: --%s %s: %w", s.f.resume, name, strings.Join(values, " "), err)
+	}
+	return nil
+}
+
+// setFlag sets a flag, as if it had been typed; to one that is a list it adds
+// what the list has not.
+func setFlag(flags *pflag.FlagSet, flag *pflag.Flag, values []string) error {
+	list, isList := flag.Value.(pflag.SliceValue)
+	switch {
+	case !isList && values[0] != flag.Value.String(): // else it may be empty, which few flags can be set to
+		return flags.Set(flag.Name, values[0])
+	case !isList:
+		flag.Changed = true
+		return nil
+	}
+	for _, value := range values {
+		if slices.Contains(list.GetSlice(), value) {
+			continue
 		}
-		return nil
-	}
-	if values[0] == flag.Value.String() {
-		return nil
-	}
-	if err := flags.Set(flag.Name, values[0]); err != nil {
-		return fail(exitJournal, "%s: --%s %s: %w", journal, flag.Name, values[0], err)
+		if err := list.Append(value); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -166,16 +184,16 @@ func hashList(stdin io.Reader, name string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), err
 }
 
-// checkFiles compares the lists of an earlier run with what they are now.
+// checkFiles compares the lists of an earlier run with what they are now. The
+// journal holds the plan: a list that is gone, or was a pipe, is not missed.
 func checkFiles(files []journal.File) error {
 	for _, file := range files {
-		if file.Path == "-" {
-			continue // the journal holds the plan; stdin is not asked for again
+		info, err := os.Stat(file.Path)
+		if file.Path == "-" || errors.Is(err, os.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+			continue
 		}
 		sum, err := hashList(nil, file.Path)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		} else if err != nil {
+		if err != nil {
 			return fail(exitUsage, "-i %s: %w", file.Path, plainPathError(err))
 		}
 		if sum != file.SHA256 {
@@ -215,13 +233,19 @@ func readRun(path string) (journal.Run, recordedConfig, error) {
 // journalError gives the errors of the journal their exit codes.
 func journalError(path string, err error) error {
 	var damage *journal.DamageError
+	var writing *journal.WriteError
+	var sorting *journal.SortError
 	switch {
+	case errors.As(err, &sorting): // not the journal's fault
+		return withHint(fail(exitOutput, "%w", err), "TMPDIR names another folder for temporary files")
+	case errors.As(err, &writing), errors.Is(err, syscall.EROFS):
+		return fail(exitOutput, "%w", err)
 	case errors.As(err, &damage) && strings.HasPrefix(damage.Why, "this is not a journal"):
 		return fail(exitJournal, "%w", err) // there is nothing to salvage
 	case errors.As(err, &damage):
 		return withHint(fail(exitJournal, "%w", err), "smtpsweep report --salvage reads what is whole")
 	case errors.Is(err, journal.ErrExists):
-		return withHint(fail(exitUsage, "%s exists already", path), fmt.Sprintf("smtpsweep scan --resume %s goes on with it; another name starts anew", path))
+		return withHint(fail(exitUsage, "%s exists already", path), fmt.Sprintf("smtpsweep scan --resume %s goes on with it; another name starts anew", shellWord(path)))
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
 		return fail(exitUsage, "%s: %w", path, plainPathError(err))
 	}
@@ -244,13 +268,24 @@ func (s *sweep) openResumed(cfg targets.Config) error {
 	return nil
 }
 
-// openJournal begins the journal of a new run: an output that is a .jsonl, else
-// a file in the state directory.
+// openJournal begins the journal of a new run, or goes on with that of --resume.
 func (s *sweep) openJournal() error {
-	if s.writer != nil {
-		s.keepLast()
-		return nil
+	open := s.createJournal
+	if s.resumed != nil {
+		open = s.journalChanges
 	}
+	if err := open(); err != nil {
+		return err
+	}
+	if !s.hooks.temporary {
+		s.keepLast()
+	}
+	return nil
+}
+
+// createJournal begins a journal: an output that is a .jsonl, else a file in the
+// state directory.
+func (s *sweep) createJournal() error {
 	run, err := s.runRecord()
 	if err != nil {
 		return err
@@ -258,10 +293,9 @@ func (s *sweep) openJournal() error {
 	if s.path, err = s.journalPath(); err != nil {
 		return err
 	}
-	if s.writer, err = journal.Create(s.path, run); err != nil {
-		if errors.Is(err, journal.ErrExists) {
-			return journalError(s.path, err)
-		}
+	if s.writer, err = journal.Create(s.path, run); errors.Is(err, journal.ErrExists) {
+		return journalError(s.path, err)
+	} else if err != nil {
 		return fail(exitOutput, "%w", err)
 	}
 	for record := range s.job.plan.Records() {
@@ -269,23 +303,21 @@ func (s *sweep) openJournal() error {
 			return fail(exitOutput, "%w", err)
 		}
 	}
-	s.keepLast()
 	return nil
 }
 
 // keepLast makes `smtpsweep report last` find a journal that lies outside of
-// the state directory.
+// the state directory, and leaves the newest there.
 func (s *sweep) keepLast() {
-	if s.hooks.temporary {
-		return
-	}
 	dir, err := journal.StateDir()
 	if err == nil {
 		err = journal.Link(dir, s.path, time.Now(), os.Getpid())
 	}
 	if err != nil {
 		s.u.say("smtpsweep report last will not find this run: %s", oneLine(err.Error()))
+		return
 	}
+	journal.Prune(dir, journal.Keep) // keeping too many is no reason not to run
 }
 
 func (s *sweep) journalPath() (string, error) {
@@ -305,7 +337,6 @@ func (s *sweep) journalPath() (string, error) {
 	if err != nil {
 		return "", withHint(fail(exitOutput, "no place for the journal: %w", err), "-o FILE.jsonl names one")
 	}
-	journal.Prune(dir, journal.Keep) // keeping too many is no reason not to run
 	return filepath.Join(dir, journal.NewName(time.Now(), os.Getpid())), nil
 }
 
@@ -379,18 +410,21 @@ type resumption struct {
 	ConfigHash string          `json:"config_hash"`
 }
 
-// journalChanges records what a resumed run excludes beyond its journal.
-func (s *sweep) journalChanges() {
-	if s.resumed == nil {
-		return
-	}
+// journalChanges records what a resumed run excludes beyond its journal, before
+// anything is sent: also if that leaves nothing to do.
+func (s *sweep) journalChanges() error {
 	same := func(name string, now []string) bool { return len(s.recorded.Flags[name]) == len(now) }
 	if same("exclude", s.f.exclude) && same("exclude-file", s.f.excludeFiles) {
-		return
+		return nil
 	}
 	config, err := s.recordedConfig()
 	if err != nil {
-		return // flags are strings: it cannot happen
+		return fail(exitEnvironment, "%w", err)
 	}
+	s.changed = true
 	s.writer.Put("resume", resumption{time.Now().UTC(), config, hashHex(config)}) // an error is sticky
+	if err := s.writer.Sync(); err != nil {
+		return fail(exitOutput, "%w", err)
+	}
+	return nil
 }

@@ -39,7 +39,10 @@ func withSignals(parent context.Context) (signals, func()) {
 	talk, endTalk := context.WithCancelCause(parent)
 	now, endNow := context.WithCancelCause(parent)
 	ch := make(chan os.Signal, 4)
-	signal.Notify(ch, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // under nohup a run outlives its terminal
+		signal.Notify(ch, syscall.SIGHUP)
+	}
 	quit := make(chan struct{})
 	var once sync.Once
 	go func() { // ends with stop
@@ -84,18 +87,18 @@ func interruptedOr(ctx context.Context, err error) error {
 // await runs f and returns its error. If ctx ends and f does not end soon after
 // (it reads a terminal, say, or writes to a pipe that nobody empties), f is left
 // alone and done is false: the process is about to end.
-func await(ctx context.Context, f func() error) (err error, done bool) {
+func await(ctx context.Context, f func() error) (done bool, err error) {
 	result := make(chan error, 1)
 	go func() { result <- f() }() // ends with f, or with the process
 	select {
 	case err = <-result:
-		return err, true
+		return true, err
 	case <-ctx.Done():
 	}
 	select {
 	case err = <-result:
-		return err, true
+		return true, err
 	case <-time.After(impatience):
-		return nil, false
+		return false, nil
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -280,6 +281,72 @@ func TestASecondCtrlCDoesNotWaitForWhoeverReadsStdout(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What does not end because nobody reads its stdout is left alone, and leaves no
+// temporary file: not the half of a report, not the journal of the demo.
+func TestASecondCtrlCLeavesNoTemporaryFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "run.jsonl")
+	launch(t, nil, nil, "scan", "-q", "127.0.0.0/22", "-p", "1", "--probe", "port", "--rate", "0", "-o", path).mustEnd(t, 0)
+	for _, args := range [][]string{
+		{"report", path, "-f", "json"},
+		{"scan", "127.0.0.0/22", "-p", "1", "--probe", "port", "--rate", "0", "-f", "json"},
+		{"demo", "-f", "csv"},
+	} {
+		t.Run(args[0], func(t *testing.T) {
+			t.Parallel()
+			dir, journals := t.TempDir(), t.TempDir()
+			p := &process{ended: make(chan struct{})}
+			p.Cmd = execCommand(t, append(args, "-o", filepath.Join(dir, "rows.csv"))...)
+			p.Env = append(p.Env, "TMPDIR="+dir, "XDG_STATE_HOME="+journals)
+			stdout, w, size := smallPipe(t)
+			defer stdout.Close()
+			p.Stdout, p.Stderr = w, &p.err
+			p.start(t)
+			w.Close()
+			awaitTrue(t, "rows come, more than the pipe will hold", func() bool { return pipeBytes(t, stdout) > size/4 })
+			p.Process.Signal(os.Interrupt)
+			p.Process.Signal(syscall.SIGTERM)
+			if code := p.wait(t); code != exitInterrupt && code != exitTerminated {
+				t.Errorf("exit code %d: %s", code, p.err.String())
+			}
+			if left, _ := os.ReadDir(dir); len(left) > 0 {
+				t.Errorf("left %v; it said %q", left, p.err.String())
+			}
+		})
+	}
+}
+
+// smallPipe returns a pipe that holds less than what is written at a time.
+func smallPipe(t *testing.T) (r, w *os.File, size int) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size, err = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 2*os.Getpagesize()); err != nil {
+		t.Fatal(err)
+	}
+	return r, w, size
+}
+
+func TestARunUnderNohupOutlivesItsTerminal(t *testing.T) {
+	t.Parallel()
+	_, mute, zoo := goodAndMute(t)
+	path := filepath.Join(t.TempDir(), "run.jsonl")
+	p := &process{ended: make(chan struct{})}
+	p.Cmd = execCommand(t, "scan", mute.String(), "-o", path, "--greeting-timeout", "300ms", "--patience", "1s")
+	p.Cmd = &exec.Cmd{Path: "/bin/sh", Args: append([]string{"sh", "-c", `trap "" HUP; exec "$@"`, "sh"}, p.Args...), Env: p.Env, Stderr: &p.err}
+	p.start(t)
+	awaitTrue(t, "the mute server has a connection", func() bool { return zoo.Load(mute.Addr()).Accepted > 0 })
+	p.Process.Signal(syscall.SIGHUP)
+	p.mustEnd(t, 0)
+
+	p = launch(t, nil, nil, "scan", mute.String(), "-o", path+".2.jsonl") // and without nohup it saves and ends
+	awaitTrue(t, "the mute server has another", func() bool { return zoo.Load(mute.Addr()).Accepted > 1 })
+	p.Process.Signal(syscall.SIGHUP)
+	p.mustEnd(t, exitInterrupt)
 }
 
 // pipeBytes returns how much a pipe holds.

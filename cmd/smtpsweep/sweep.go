@@ -5,12 +5,10 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -24,9 +22,6 @@ import (
 	"github.com/smtpsweep/smtpsweep/targets"
 )
 
-// silentBlocks is the size of a plan above which silence is journalled by block.
-const silentBlocks = 65536
-
 // grace is how long running conversations may go on after the first Ctrl-C.
 const grace = 5 * time.Second
 
@@ -34,7 +29,7 @@ const grace = 5 * time.Second
 type sweepHooks struct {
 	deadline  time.Duration // of a conversation; zero is the prober's default
 	onResult  func(*scanner.Result)
-	roots     *x509.CertPool // trusted beside --ca
+	roots     *x509.CertPool // trusted without a --ca
 	temporary bool           // the journal is not kept
 }
 
@@ -53,6 +48,7 @@ type sweep struct {
 	resumed  *journal.Recovered // nil for a new run
 	recorded recordedConfig     // of the resumed journal
 	already  uint64             // endpoints that the resumed journal has
+	changed  bool               // the resumed journal has more exclusions now
 	vantage  string
 	roots    *x509.CertPool
 	source   netip.Addr
@@ -74,7 +70,7 @@ func runScan(u *ui, f *scanFlags, flags *pflag.FlagSet, specs []string, hooks sw
 	s := &sweep{u: u, f: f, flags: flags, hooks: hooks, specs: specs, noted: map[string]bool{}, started: time.Now()}
 	ctx, stop := withSignals(context.Background())
 	defer stop()
-	err, done := await(ctx.scan, func() error { return s.prepare(ctx.scan) })
+	done, err := await(ctx.scan, func() error { return s.prepare(ctx.scan) })
 	if _, stopped := stoppedBy(ctx.scan); stopped {
 		s.u.say("Stopped before anything was sent to a target.")
 		if done {
@@ -82,25 +78,25 @@ func runScan(u *ui, f *scanFlags, flags *pflag.FlagSet, specs []string, hooks sw
 		}
 		return interruptedOr(ctx.scan, nil)
 	}
+	if err == nil && !f.dryRun {
+		err = s.openJournal()
+	}
 	if err != nil {
 		s.close()
 		return err
 	}
-	if err, done = await(ctx.now, func() error { return s.perform(ctx) }); !done {
+	if done, err = await(ctx.now, func() error { return s.perform(ctx) }); !done {
 		return s.abandon(ctx)
 	}
 	s.close()
 	return err
 }
 
-// perform is the part of a run that sends and writes.
+// perform is the part of a run that sends and reports.
 func (s *sweep) perform(ctx signals) error {
 	if s.f.dryRun {
 		s.announce()
 		return interruptedOr(ctx.scan, s.listTargets(ctx.scan))
-	}
-	if err := s.openJournal(); err != nil {
-		return err
 	}
 	finished := s.nothingLeft()
 	if finished {
@@ -118,10 +114,20 @@ func (s *sweep) perform(ctx signals) error {
 	return s.finish(ctx, err)
 }
 
+// close closes the journal, and removes one that is not kept.
+func (s *sweep) close() {
+	if s.writer != nil {
+		s.writer.Close()
+	}
+	if s.deleted() {
+		os.Remove(s.path)
+	}
+}
+
 // prepare checks all input and looks names up. Nothing is sent to a target or
 // written yet.
 func (s *sweep) prepare(ctx context.Context) error {
-	if err := applyDefaults(s.flags, s.f.config); err != nil {
+	if err := applyDefaults(s.flags); err != nil {
 		return err
 	}
 	if s.f.resume != "" {
@@ -148,10 +154,7 @@ func (s *sweep) prepare(ctx context.Context) error {
 	for _, text := range ownAddresses() {
 		s.own[netip.MustParseAddr(text)] = true
 	}
-	if s.outputs, err = checkOutputs(s.u, s.f.outputFlags, s.f.resume == ""); err != nil {
-		return err
-	}
-	if err := s.outputs.spare(s.f.resume); err != nil {
+	if s.outputs, err = checkOutputs(s.u, s.f.outputFlags, s.f.resume == "", s.f.resume); err != nil {
 		return err
 	}
 	if err := s.makeJob(ctx); err != nil {
@@ -213,11 +216,8 @@ func (s *sweep) lookUp(ctx context.Context, servers []netip.AddrPort, known map[
 
 // run probes until everything is decided or somebody says stop.
 func (s *sweep) run(ctx signals) error {
-	s.journalChanges()
 	s.journalAnswers()
-	s.aliases = map[aliasKey][]*targets.Origin{}
-	source := s.targetSource()
-	queue := pace.New(s.paceConfig(), source)
+	queue := pace.New(s.paceConfig(), s.targetSource())
 	s.engine = &connect.Engine{
 		Timeout: s.f.timeout.d, Retries: cmp.Or(s.f.retries.n, -1), // its zero is the default
 		GreetingTimeout: s.f.greetingTimeout.d, Patience: s.f.patience.d,
@@ -225,38 +225,49 @@ func (s *sweep) run(ctx signals) error {
 		Banner: s.f.probe.text != "port",
 		Permit: s.permit, Note: s.note,
 	}
-	talk, hush := context.WithCancelCause(ctx.talk)
-	defer hush(nil)
-	run := scanner.Scanner{Engine: s.engine, Talk: talk}
+	ctx, release := s.watchOutputs(ctx)
+	defer release()
+	run := scanner.Scanner{Engine: s.engine, Talk: ctx.talk}
 	if s.f.probe.text != "port" {
 		run.Prober = s.prober()
 	}
-	scanCtx, cancel := context.WithCancelCause(ctx.scan)
-	defer cancel(nil)
-	watching := make(chan struct{})
-	defer close(watching)
-	go func() { // ends with run
-		select {
-		case <-s.writer.Failed():
-		case <-s.outputs.failed:
-		case <-watching:
-			return
-		}
-		cancel(errOutput)
-		select {
-		case <-time.After(grace):
-			hush(errOutput)
-		case <-watching:
-		}
-	}()
 	stopProgress := s.startProgress()
-	err := run.Run(scanCtx, queue, s.result)
-	stopProgress()
-	return err
+	defer stopProgress()
+	return run.Run(ctx.scan, queue, s.result)
 }
 
 // errOutput is the cause of a run that stopped because nobody takes its results.
 var errOutput = errors.New("an output cannot be written")
+
+// watchOutputs returns contexts that also end when the journal or stdout fails:
+// as at a first signal, nothing new is begun, and what runs has its grace.
+// release waits for the goroutine that watches.
+func (s *sweep) watchOutputs(ctx signals) (watched signals, release func()) {
+	scan, endScan := context.WithCancelCause(ctx.scan)
+	talk, endTalk := context.WithCancelCause(ctx.talk)
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() { // ends with release
+		defer close(done)
+		select {
+		case <-s.writer.Failed():
+		case <-s.outputs.failed:
+		case <-quit:
+			return
+		}
+		endScan(errOutput)
+		select {
+		case <-time.After(grace):
+			endTalk(errOutput)
+		case <-quit:
+		}
+	}()
+	return signals{scan, talk, ctx.now}, func() {
+		close(quit)
+		<-done
+		endScan(nil)
+		endTalk(nil)
+	}
+}
 
 func (s *sweep) prober() *smtp.Prober {
 	p := &smtp.Prober{Helo: s.f.heloName(), Roots: s.roots, Deadline: s.hooks.deadline}
@@ -285,32 +296,10 @@ func (s *sweep) permit(t targets.Target) bool {
 	return ok
 }
 
-type aliasKey struct {
-	host string
-	ap   netip.AddrPort
-}
-
 // targetSource yields what is left to probe: names first, they are few, then
 // the addresses in the plan's order.
 func (s *sweep) targetSource() func() (targets.Target, bool) {
-	named := s.controls()
-	first := map[aliasKey]bool{}
-	for _, ep := range s.job.endpoints {
-		if s.done(ep.Target) {
-			continue
-		}
-		if ep.Why != "" {
-			s.result(unprobed(ep))
-			continue
-		}
-		key := aliasKey{ep.Target.Host(), ep.Target.AddrPort()}
-		if first[key] {
-			s.aliases[key] = append(s.aliases[key], ep.Target.From)
-			continue
-		}
-		first[key] = true
-		named = append(named, ep.Target)
-	}
+	named := append(s.controls(), s.namedTargets()...)
 	pos := uint64(0)
 	return func() (targets.Target, bool) {
 		if len(named) > 0 {
@@ -330,11 +319,32 @@ func (s *sweep) targetSource() func() (targets.Target, bool) {
 				return t, true
 			}
 			if s.undecided(at) { // excluded since: settled by that
-				s.result(&scanner.Result{Observation: scanner.Observation{Target: t, Reason: scanner.Reason(why), At: time.Now()}})
+				s.record(&scanner.Result{Observation: scanner.Observation{Target: t, Reason: scanner.Reason(why), At: time.Now()}})
 			}
 		}
 		return targets.Target{}, false
 	}
+}
+
+// namedTargets returns the endpoints that names led to and that are to be probed,
+// each once. What is not probed is a row at once.
+func (s *sweep) namedTargets() (named []targets.Target) {
+	s.aliases = map[aliasKey][]*targets.Origin{}
+	first := map[aliasKey]bool{}
+	for _, ep := range s.job.endpoints {
+		key := aliasKey{ep.Target.Host(), ep.Target.AddrPort()}
+		switch {
+		case s.done(ep.Target):
+		case ep.Why != "":
+			s.record(unprobed(ep))
+		case first[key]:
+			s.aliases[key] = append(s.aliases[key], ep.Target.From)
+		default:
+			first[key] = true
+			named = append(named, ep.Target)
+		}
+	}
+	return named
 }
 
 func unprobed(ep targets.Endpoint) *scanner.Result {
@@ -354,106 +364,4 @@ func (s *sweep) undecided(pos uint64) bool {
 // done reports whether the resumed journal has a row of a name's endpoint.
 func (s *sweep) done(t targets.Target) bool {
 	return s.resumed != nil && s.resumed.DoneNames.Contains(t.Spec(), t.Host(), t.Addr, t.Port)
-}
-
-// result takes one finished endpoint, from any goroutine.
-func (s *sweep) result(r *scanner.Result) {
-	if r.Target.From == controlOrigin {
-		s.control(r)
-		return
-	}
-	if s.hooks.onResult != nil {
-		s.hooks.onResult(r)
-	}
-	s.record(r)
-	if r.Target.Index == targets.NoIndex && len(s.aliases) > 0 {
-		for _, from := range s.aliases[aliasKey{r.Target.Host(), r.Target.AddrPort()}] {
-			again := *r
-			again.Target.From = from
-			s.record(&again)
-		}
-	}
-}
-
-var rowBuffers = sync.Pool{New: func() any { return new([]byte) }}
-
-// record counts a row and writes it to the journal and to what streams.
-func (s *sweep) record(r *scanner.Result) {
-	s.tally.add(r)
-	if r.State == scanner.Open && s.own[r.Target.Addr.WithZone("")] {
-		s.note("inside-view", fmt.Sprintf("%s is an address of this machine: what is seen from inside is not what others see", r.Target.Addr))
-	}
-	if r.Reason == scanner.NoResponse && r.Target.Index != targets.NoIndex && s.job.plan.Len() > silentBlocks {
-		if pos, ok := s.job.order.Pos(r.Target.Index); ok {
-			s.writer.Silent(pos, r.Attempts, r.At)
-			s.outputs.stream(r, s.vantage)
-			return
-		}
-	}
-	buf := rowBuffers.Get().(*[]byte)
-	*buf = report.AppendResult((*buf)[:0], r, s.vantage)
-	s.writer.Append(*buf) // an error is sticky: run watches Failed
-	rowBuffers.Put(buf)
-	s.outputs.stream(r, s.vantage)
-}
-
-// note records what may have biased the run, once a code and text.
-func (s *sweep) note(code, text string) {
-	s.noteMu.Lock()
-	defer s.noteMu.Unlock()
-	if s.noted[code+text] || len(s.noted) > 1000 {
-		return
-	}
-	s.noted[code+text] = true
-	if s.u.verbose {
-		s.u.say("Note: %s: %s", code, oneLine(text))
-	}
-	if s.writer != nil {
-		s.writer.Note(code, text)
-	}
-}
-
-// A tally counts rows as they come. It is read while it grows.
-type tally struct {
-	state    [4]atomic.Uint64
-	curable  atomic.Uint64
-	public25 atomic.Uint64 // public endpoints on 25 that answered by TCP
-	silent25 atomic.Uint64 // public endpoints on 25 that did not
-	publicOk atomic.Uint64 // public endpoints on other ports that answered
-}
-
-func (t *tally) add(r *scanner.Result) {
-	t.state[r.State].Add(1)
-	if r.Reason.Curable() {
-		t.curable.Add(1)
-	}
-	if !r.Target.Addr.IsValid() || !targets.IsPublic(r.Target.Addr) {
-		return
-	}
-	answered := r.State == scanner.Open || r.State == scanner.Closed
-	switch {
-	case r.Target.Port == 25 && answered:
-		t.public25.Add(1)
-	case r.Target.Port == 25 && r.State == scanner.Filtered:
-		t.silent25.Add(1)
-	case answered:
-		t.publicOk.Add(1)
-	}
-}
-
-func (t *tally) total() uint64 {
-	var n uint64
-	for i := range t.state {
-		n += t.state[i].Load()
-	}
-	return n
-}
-
-func (s *sweep) close() {
-	if s.writer != nil {
-		s.writer.Close()
-	}
-	if s.deleted() {
-		os.Remove(s.path)
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"unicode/utf8"
 
@@ -23,17 +24,33 @@ type ui struct {
 	err      io.Writer
 	outTTY   bool
 	errTTY   bool
-	outWidth int // columns of the terminal; 0 if stdout is none
+	outWidth int  // columns of the terminal; 0 if stdout is none
+	outColor bool // stdout is a terminal that can show colours
 	quiet    bool
 	verbose  bool
 	noColor  bool
+
+	mu    sync.Mutex // guards following
+	above io.Writer  // the lines above the progress line; nil if there is none
 }
 
 func newUI(in io.Reader, out, err io.Writer) *ui {
-	u := &ui{in: in, out: out, err: err}
+	u := &ui{in: in, out: stdout{out}, err: err}
 	u.outTTY, u.outWidth = terminal(out)
+	u.outColor = u.outTTY && termenv.NewOutput(out).EnvColorProfile() != termenv.Ascii
 	u.errTTY, _ = terminal(err)
 	return u
+}
+
+// A stdout says of its errors what they are about: whoever passes them on need not.
+type stdout struct{ io.Writer }
+
+func (w stdout) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil {
+		err = outputError("stdout", err)
+	}
+	return n, err
 }
 
 func terminal(w io.Writer) (bool, int) {
@@ -51,16 +68,31 @@ func terminal(w io.Writer) (bool, int) {
 // color reports whether stdout is to be coloured: a terminal that can, and
 // nobody said no (https://no-color.org).
 func (u *ui) color() bool {
-	if u.noColor || os.Getenv("NO_COLOR") != "" || !u.outTTY {
-		return false
+	return u.outColor && !u.noColor && os.Getenv("NO_COLOR") == ""
+}
+
+// sayAbove has all lines go above a progress line from now on; nil ends that.
+func (u *ui) sayAbove(w io.Writer) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.above = w
+}
+
+// print prints a line for the person.
+func (u *ui) print(format string, args ...any) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	w := u.err
+	if u.above != nil {
+		w = u.above
 	}
-	return termenv.NewOutput(u.out).EnvColorProfile() != termenv.Ascii
+	fmt.Fprintf(w, format+"\n", args...)
 }
 
 // say prints a line for the person, unless --quiet.
 func (u *ui) say(format string, args ...any) {
 	if !u.quiet {
-		fmt.Fprintf(u.err, format+"\n", args...)
+		u.print(format, args...)
 	}
 }
 
@@ -85,9 +117,9 @@ func (u *ui) exit(err error) int {
 		}
 		return exitPipe
 	}
-	fmt.Fprintf(u.err, "smtpsweep: %s\n", oneLine(err.Error()))
+	u.print("smtpsweep: %s", oneLine(err.Error()))
 	if hint != "" {
-		fmt.Fprintf(u.err, "smtpsweep: hint: %s\n", oneLine(hint))
+		u.print("smtpsweep: hint: %s", oneLine(hint))
 	}
 	return code
 }
@@ -108,4 +140,16 @@ func clip(s string) string {
 		cut--
 	}
 	return s[:cut] + "..."
+}
+
+// shellWord quotes a word where a shell would read it as more than that, so that
+// a command that is said can be copied.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:@%+,=", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
