@@ -5,8 +5,12 @@ import (
 	"strings"
 )
 
-// protoTLS is what classify calls TLS records: the port is of the other mode.
-const protoTLS = "TLS"
+const (
+	// protoTLS is what classify calls TLS records: the port is of the other mode.
+	protoTLS = "TLS"
+	// protoPROXY is a balancer's header that leaked: what speaks behind it is not known.
+	protoPROXY = "PROXY"
+)
 
 // beginnings are the first bytes of protocols whose server speaks first.
 var beginnings = []struct{ bytes, name string }{
@@ -31,7 +35,7 @@ var beginnings = []struct{ bytes, name string }{
 	{"-DENIED", "Redis"},     //
 	{"@RSYNCD:", "rsync"},    //
 	{"\"IMPLEMENT", "Sieve"}, // RFC 5804, 1.7
-	{"PROXY ", "PROXY"},      // a balancer's header that leaked
+	{"PROXY ", protoPROXY},   //
 }
 
 // classify names the protocol that begins like this, or returns "" if it may be

@@ -33,7 +33,9 @@ import (
 //	C: text      the client must say exactly this
 //	wait 6s      the server pauses; the client must be silent
 //	TLS          both sides do a handshake
+//	read 5       the client sends at least so many bytes, whatever they are
 //	silent       the server says nothing more, and keeps the connection
+//	deaf         the same, whatever the client says
 //	close        the server closes the connection
 //
 // At its end the server closes the connection.
@@ -103,10 +105,19 @@ func (p *player) step(line string) (done bool, err error) {
 			return true, fmt.Errorf("server's handshake: %w", err)
 		}
 		p.conn, p.r = c, bufio.NewReader(c)
+	case "read":
+		n, err := strconv.Atoi(arg)
+		if err == nil {
+			_, err = io.ReadFull(p.r, make([]byte, n))
+		}
+		return false, err
 	case "silent":
 		if got, _ := io.ReadAll(p.r); len(got) > 0 {
 			return true, fmt.Errorf("client talked out of turn: %q", got)
 		}
+		return true, nil
+	case "deaf":
+		io.Copy(io.Discard, p.r)
 		return true, nil
 	case "close":
 		return true, nil
@@ -234,7 +245,8 @@ func TestDialogues(t *testing.T) {
 			S: 250 mail.example.org
 			C: QUIT
 			S: 221 bye`,
-			want{kind: scanner.KindSMTP, code: 220, startTLS: scanner.StartTLSUnknown, findings: "ehlo-refused"}},
+			want{kind: scanner.KindSMTP, code: 220, startTLS: scanner.StartTLSUnknown, findings: "ehlo-refused",
+				err: `the server said "502 unknown command"`}},
 		{"421 to EHLO is no reason for HELO", port25, `
 			S: 220 mail.example.org
 			C: EHLO client.example.org
@@ -275,7 +287,53 @@ func TestDialogues(t *testing.T) {
 			S: 502 command not implemented: "XXXXXXXX"
 			C: QUIT
 			S: 221 bye`,
-			want{kind: scanner.KindSMTP, code: 220, startTLS: scanner.StartTLSRefused, findings: "starttls-refused;command-masked"}},
+			want{kind: scanner.KindSMTP, code: 220, startTLS: scanner.StartTLSRefused, findings: "starttls-refused;command-masked",
+				err: `the server said "502 command not implemented: \"XXXXXXXX\""`}},
+		{"a refusal that happens to have XXXX in it", port25, `
+			S: 220 mail.example.org ESMTP
+			C: EHLO client.example.org
+			S: 554 5.7.1 You are not welcome: see https://example.org/XXXX
+			C: QUIT
+			S: 221 bye`,
+			want{kind: scanner.KindSMTP, code: 220, startTLS: scanner.StartTLSUnknown, findings: "ehlo-refused",
+				err: `the server said "554 5.7.1 You are not welcome: see https://example.org/XXXX"`}},
+		{"capabilities that break off before STARTTLS may come", port25, `
+			S: 220 mail.example.org ESMTP
+			C: EHLO client.example.org
+			S: 250-mail.example.org
+			S: 250-SIZE 1000
+			close`,
+			want{kind: scanner.KindSMTP, code: 220, startTLS: scanner.StartTLSUnknown, err: "the peer closed the connection after EHLO"}},
+		{"capabilities that break off after STARTTLS", port25, `
+			S: 220 mail.example.org ESMTP
+			C: EHLO client.example.org
+			S: 250-mail.example.org
+			S: 250-STARTTLS
+			close`,
+			want{kind: scanner.KindSMTP, code: 220, startTLS: scanner.StartTLSOffered, err: "the peer closed the connection after EHLO"}},
+		{"an answer inside TLS that contradicts itself", port25, `
+			S: 220 mail.example.org ESMTP
+			C: EHLO client.example.org
+			S: 250-mail.example.org
+			S: 250 STARTTLS
+			C: STARTTLS
+			S: 220 go ahead
+			TLS
+			C: EHLO client.example.org
+			S: 550-no
+			S: 250 mail.example.org
+			C: QUIT
+			S: 221 bye`,
+			want{kind: scanner.KindSMTP, code: 220, startTLS: scanner.StartTLSOffered, findings: "cert-self-signed;reply-malformed",
+				err: "the answer to EHLO contradicts itself"}},
+		{"two answers to one command", port25, `
+			S: 220 mail.example.org ESMTP
+			C: EHLO client.example.org
+			S: 250 mail.example.org
+			S: 250 and once more
+			C: QUIT
+			S: 221 bye`,
+			want{kind: scanner.KindSMTP, code: 220, startTLS: scanner.StartTLSAbsent, findings: "reply-malformed"}},
 		{"nothing comes after the 220", port25, `
 			S: 220 mail.example.org ESMTP
 			C: EHLO client.example.org
@@ -407,7 +465,7 @@ func TestNoPeerCanStretchTheDeadline(t *testing.T) {
 	scripts := map[string]string{
 		"a line a second":       strings.Repeat("S: 220-wait\nwait 1s\n", 100),
 		"EHLO, a line a second": "S: 220 hi\nC: EHLO client.example.org\n" + strings.Repeat("S: 250-X\nwait 1s\n", 100),
-		"stalled TLS":           "S: 220 hi\nC: EHLO client.example.org\nS: 250-hi\nS: 250 STARTTLS\nC: STARTTLS\nS: 220 go\nwait 1000s",
+		"stalled TLS":           "S: 220 hi\nC: EHLO client.example.org\nS: 250-hi\nS: 250 STARTTLS\nC: STARTTLS\nS: 220 go\ndeaf",
 		"deaf to QUIT":          "S: 220 hi\nC: EHLO client.example.org\nS: 250 hi\nC: QUIT\nsilent",
 	}
 	for name, script := range scripts {
@@ -445,6 +503,93 @@ func TestCancellingEndsAConversationAtOnceAndKeepsWhatWasLearned(t *testing.T) {
 	})
 }
 
+func TestInterruptedConversationAccusesNobody(t *testing.T) {
+	tests := []struct {
+		name, script string
+		target       targets.Target
+		kind         scanner.Kind
+		startTLS     scanner.StartTLS
+	}{
+		{"before the greeting", "silent", port25, "", ""},
+		{"in the greeting", "S: 220-mail.example.org\nsilent", port25, "", ""},
+		{"in the answer to EHLO", "S: 220 hi\nC: EHLO client.example.org\nS: 250-hi\nsilent", port25, scanner.KindSMTP, scanner.StartTLSUnknown},
+		{"in STARTTLS", "S: 220 hi\nC: EHLO client.example.org\nS: 250-hi\nS: 250 STARTTLS\nC: STARTTLS\nS: 220 go\ndeaf", port25,
+			scanner.KindSMTP, scanner.StartTLSOffered},
+		{"in TLS that comes first", "deaf", port465, "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(3*time.Second, cancel)
+				ours, theirs := net.Pipe()
+				server := &player{conn: theirs}
+				played := make(chan struct{})
+				go func() { server.play(tt.script); close(played) }()
+				s := client().Probe(ctx, ours, &scanner.Observation{Target: tt.target, Connected: time.Now()})
+				if s.Kind != tt.kind || s.StartTLS != tt.startTLS || len(s.Findings) > 0 || s.Err != "interrupted" {
+					t.Errorf("kind %q, STARTTLS %q, findings %q, error %q", s.Kind, s.StartTLS, s.Findings, s.Err)
+				}
+				if s.TLS != nil && s.TLS.Err != "interrupted" {
+					t.Errorf("TLS: %q", s.TLS.Err)
+				}
+				ours.Close()
+				<-played
+			})
+		})
+	}
+}
+
+// What waited for us and not for the peer is not the peer's pause.
+func TestTimeBeforeTheConversationBeganIsNotThePeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		server := &player{conn: theirs}
+		played := make(chan error, 1)
+		go func() { played <- server.play("S: 220 hi\nC: EHLO client.example.org\nS: 250 hi\nC: QUIT\nS: 221 bye") }()
+		obs := &scanner.Observation{Target: port25, Connected: time.Now()}
+		time.Sleep(2 * time.Second)
+		obs.At = time.Now() // the peer spoke, and the engine saw it
+		time.Sleep(20 * time.Second)
+		s := client().Probe(t.Context(), ours, obs)
+		if s.GreetingIn != 2*time.Second || len(s.Findings) > 0 {
+			t.Errorf("greeted after %v, findings %q", s.GreetingIn, s.Findings)
+		}
+		ours.Close()
+		if err := <-played; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Plain text in the place of the handshake, in a segment of its own: whether it
+// was sent before our ClientHello or after, nobody can tell.
+func TestPlainTextInThePlaceOfTLSIsKept(t *testing.T) {
+	for text, findings := range map[string]string{
+		"250-mail.example.org\r\n250 AUTH PLAIN\r\n":    "tls-failed;plaintext-after-220",
+		"501 5.5.4 Syntax error: what is \x16\x03?\r\n": "tls-failed",
+		"<html><h1>400 Bad Request</h1></html>":         "tls-failed",
+	} {
+		ours, theirs := loopback(t)
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			server := &player{conn: theirs}
+			server.play("S: 220 hi\nC: EHLO client.example.org\nS: 250-hi\nS: 250 STARTTLS\nC: STARTTLS\nS: 220 go\n" +
+				"read 5\nW: " + strconv.Quote(text) + "\nread 1000")
+		}()
+		s := client().Probe(t.Context(), ours, &scanner.Observation{Target: port25})
+		ours.Close()
+		<-served
+		if got := strings.Join(s.Findings, ";"); got != findings || s.Err != "STARTTLS: the peer did not answer in TLS" {
+			t.Errorf("%q: findings %q, error %q", text, got, s.Err)
+		}
+		if said := transcript(s); !strings.Contains(said, "S: "+text[:12]) {
+			t.Errorf("%q is not in the transcript:\n%s", text, said)
+		}
+	}
+}
+
 // A panicking connection stands for any fault of ours in a conversation.
 type panicking struct{ net.Conn }
 
@@ -464,9 +609,10 @@ func TestPanicEndsOneConversationOnly(t *testing.T) {
 }
 
 func TestEndlessReplyIsBounded(t *testing.T) {
-	for name, flood := range map[string]string{
-		"lines": strings.Repeat("250-X-KEYWORD\r\n", 10_000),
-		"line":  "250-" + strings.Repeat("A", 200_000) + "\r\n",
+	for name, flood := range map[string][]string{
+		"lines":                    {strings.Repeat("250-X-KEYWORD\r\n", 10_000)},
+		"line":                     {"250-" + strings.Repeat("A", 200_000) + "\r\n"},
+		"a long line in a segment": slices.Repeat([]string{"250-" + strings.Repeat("A", 1000) + "\r\n"}, 400),
 	} {
 		t.Run(name, func(t *testing.T) {
 			ours, theirs := net.Pipe()
@@ -474,7 +620,10 @@ func TestEndlessReplyIsBounded(t *testing.T) {
 				defer theirs.Close()
 				io.WriteString(theirs, "220 hi\r\n")
 				bufio.NewReader(theirs).ReadString('\n')
-				io.WriteString(theirs, "250-hi\r\n250-SIZE 77\r\n"+flood)
+				io.WriteString(theirs, "250-hi\r\n250-SIZE 77\r\n")
+				for _, segment := range flood {
+					io.WriteString(theirs, segment)
+				}
 			}()
 			s := client().Probe(t.Context(), ours, &scanner.Observation{Target: port25})
 			ours.Close()

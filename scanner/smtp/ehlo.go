@@ -22,8 +22,8 @@ type capabilities struct {
 
 // parseEHLO reads a positive reply to EHLO (RFC 5321, 4.1.1.1). Keywords are
 // recognised in any case, and twice as well as once.
-func parseEHLO(r *reply) capabilities {
-	var c capabilities
+func parseEHLO(r *reply) *capabilities {
+	c := new(capabilities)
 	for i := range r.lines {
 		text := string(r.text(i))
 		// Some servers list STARTTLS before the line with their name.
@@ -84,10 +84,11 @@ func maskedBanner(line []byte) bool {
 	return bytes.Contains(line, []byte("**")) && len(bytes.Trim(line, "20* \r")) == 0
 }
 
-// quotesMask reports whether a refusal quotes a command of X that we never sent:
-// a device on the way overwrote ours.
+// quotesMask reports whether a server that did not understand a command (500 to
+// 504: RFC 5321, 4.2.2) quotes one of X that we never sent: a device on the way
+// overwrote ours. Other refusals may have an XXXX for other reasons.
 func quotesMask(r *reply) bool {
-	if r.class() != 4 && r.class() != 5 {
+	if r.code < 500 || r.code > 504 {
 		return false
 	}
 	for i := range r.lines {

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -23,8 +24,7 @@ func (s *session) greeting() bool {
 		s.svc.Err = "TLS where plain text was expected"
 		return false
 	case name != "":
-		s.svc.Kind, s.svc.Software = scanner.KindOther, name
-		s.svc.Err = name + " instead of SMTP"
+		s.other(name, "instead of SMTP")
 		if name != "FTP" && name != "NNTP" { // those know QUIT
 			return false
 		}
@@ -35,6 +35,13 @@ func (s *session) greeting() bool {
 	}
 	s.greeted(&r)
 	return r.class() != 3
+}
+
+// other notes that another protocol answers, by its name if the program does not
+// say its own.
+func (s *session) other(name, instead string) {
+	s.svc.Kind, s.svc.Err = scanner.KindOther, name+" "+instead
+	s.svc.Software = cmp.Or(Software(string(s.svc.Banner), s.svc.Code, "", nil, nil), name)
 }
 
 // firstReply reads the greeting. Its first line must be of a reply: anything
@@ -83,6 +90,9 @@ func (s *session) greeted(r *reply) {
 // noGreeting says why there is no complete greeting.
 func (s *session) noGreeting(err error) {
 	s.lost = true
+	if s.interrupted() {
+		return
+	}
 	waited := seconds(time.Since(s.connected) - s.w.queued)
 	began := len(s.in.head) > 0
 	switch {

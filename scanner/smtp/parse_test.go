@@ -98,7 +98,7 @@ func TestParseEHLO(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(parseEHLO(tt.reply), tt.want, cmp.AllowUnexported(capabilities{})); diff != "" {
+			if diff := cmp.Diff(*parseEHLO(tt.reply), tt.want, cmp.AllowUnexported(capabilities{})); diff != "" {
 				t.Error(diff)
 			}
 		})

@@ -97,8 +97,9 @@ func (p *Prober) now() time.Time {
 
 // Probe holds one conversation on conn and returns what it showed; it never
 // returns nil. It ends at the deadline at the latest, and at once when ctx is
-// cancelled: the service then holds what was learned until then, and its Err is
-// "interrupted". It does not close conn, and leaves a deadline set on it.
+// cancelled: the service then holds what was learned until then, which may be
+// nothing (no Kind), and its Err is "interrupted". It does not close conn, and
+// leaves a deadline set on it.
 func (p *Prober) Probe(ctx context.Context, conn net.Conn, obs *scanner.Observation) (svc *scanner.Service) {
 	p.once.Do(p.setUp)
 	start := time.Now()

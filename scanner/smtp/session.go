@@ -50,6 +50,9 @@ func newSession(p *Prober, w *wire, obs *scanner.Observation, svc *scanner.Servi
 	if connected.IsZero() {
 		connected = time.Now()
 	}
+	if !obs.At.Before(connected) { // since then the peer waited for us
+		w.queued = time.Since(obs.At)
+	}
 	return &session{
 		p: p, w: w, obs: obs, svc: svc, buf: b, in: newLineReader(w, b),
 		connected: connected, helo: p.heloName(w.Conn, obs), log: transcript{start: connected},
@@ -79,8 +82,8 @@ func (s *session) wantsTLS() bool {
 // finish puts together what was learned, also of a conversation cut short.
 func (s *session) finish() {
 	s.svc.Transcript = s.log.lines
-	if s.w.ctx.Err() != nil {
-		s.svc.Err = "interrupted"
+	if s.interrupted() {
+		s.svc.Err = interrupted
 	}
 	if s.svc.Software != "" || len(s.svc.Banner) == 0 {
 		return
@@ -91,6 +94,13 @@ func (s *session) finish() {
 	}
 	s.svc.Software = Software(string(s.svc.Banner), s.svc.Code, s.domain, ehlo, s.replies)
 }
+
+// interrupted is the error of a conversation that we cut short.
+const interrupted = "interrupted"
+
+// interrupted reports whether we cut the conversation short: then nothing that
+// failed says anything of the peer.
+func (s *session) interrupted() bool { return s.w.ctx.Err() != nil }
 
 // find adds a finding, once.
 func (s *session) find(code string) {
@@ -103,27 +113,41 @@ func (s *session) find(code string) {
 // capabilities are known.
 func (s *session) hello() bool {
 	s.svc.StartTLS = scanner.StartTLSUnknown // until EHLO was answered
-	r, ok := s.command("EHLO", s.helo)
-	switch {
-	case r.mixed:
-		s.svc.Err = "the answer to EHLO contradicts itself"
-		return false
-	case r.class() == 2: // also of an answer that broke off
-		s.learn(parseEHLO(&r))
-		return ok
-	case !ok:
-		return false
+	c, r, whole := s.ehlo()
+	if c != nil {
+		s.learn(c)
+		if !whole && s.svc.StartTLS == scanner.StartTLSAbsent {
+			s.svc.StartTLS = scanner.StartTLSUnknown // it may have been about to come
+		}
+		return whole
 	}
-	s.refused("ehlo-refused", &r)
-	switch r.code {
-	case 500, 502, 504, 550: // RFC 5321, 3.2 and 4.1.4
-		s.command("HELO", s.helo)
+	if whole && !r.mixed {
+		switch r.code {
+		case 500, 502, 504, 550: // RFC 5321, 3.2 and 4.1.4
+			s.command("HELO", s.helo)
+		}
 	}
 	return false
 }
 
+// ehlo says EHLO and returns the capabilities, nil if the answer does not say
+// them, and whether there was a whole answer: of one that broke off there are
+// those that came.
+func (s *session) ehlo() (c *capabilities, r reply, whole bool) {
+	r, whole = s.command("EHLO", s.helo)
+	switch {
+	case r.mixed:
+		s.svc.Err = "the answer to EHLO contradicts itself"
+	case r.class() == 2:
+		c = parseEHLO(&r)
+	case whole:
+		s.refused(ehloRefused, &r)
+	}
+	return c, r, whole
+}
+
 // learn notes the capabilities of the first EHLO.
-func (s *session) learn(c capabilities) {
+func (s *session) learn(c *capabilities) {
 	s.domain = c.domain
 	s.svc.EHLO, s.svc.Size = c.keywords, c.size
 	inTLS := s.tls != nil
@@ -163,37 +187,50 @@ func (s *session) startTLS() bool {
 	// RFC 3207, 4.2: nothing that came in the clear may be taken for an answer
 	// of the protected session. What came with the 220 was put there by
 	// someone who hopes for that.
-	if rest := s.in.drop(); len(rest) > 0 {
+	if n := s.discard(); n > 0 {
 		s.find(plaintextAfter220)
-		s.log.add('S', rest)
-		s.log.remark(fmt.Sprintf("%d bytes after the 220 discarded", len(rest)))
+		s.log.remark(fmt.Sprintf("%d bytes after the 220 discarded", n))
 	}
 	if s.handshake() {
 		return true
 	}
 	s.lost = true
+	if s.plain != nil {
+		s.plainAfter220()
+	}
 	if s.svc.Err == "" {
 		s.svc.Err = "STARTTLS: " + s.svc.TLS.Err
 	}
 	return false
 }
 
+// plainAfter220 keeps text that came in the place of the server's part of the
+// handshake. A refusal is of a server that took our ClientHello for a command;
+// an answer of success was put there by someone.
+func (s *session) plainAfter220() {
+	s.log.add('S', s.plain)
+	if code, _, ok := parseLine(firstLine(s.plain)); ok && code < 400 {
+		s.find(plaintextAfter220)
+	}
+}
+
 // helloTLS says EHLO inside TLS, after STARTTLS: what was learned before is
 // forgotten (RFC 3207, 4.2) as soon as the new answer is there, and the
 // difference kept.
 func (s *session) helloTLS() {
-	r, ok := s.command("EHLO", s.helo)
-	if r.class() == 2 {
-		c := parseEHLO(&r)
-		s.domain = c.domain
-		s.svc.EHLOTLS, s.svc.AuthTLS, s.svc.Size = c.keywords, c.auth, c.size
-		if c.startTLS {
-			s.find(startTLSInsideTLS)
-		}
-	} else if ok {
-		s.refused(ehloRefused, &r)
+	c, _, _ := s.ehlo()
+	if c == nil {
+		return
+	}
+	s.domain = c.domain
+	s.svc.EHLOTLS, s.svc.AuthTLS, s.svc.Size = c.keywords, c.auth, c.size
+	if c.startTLS {
+		s.find(startTLSInsideTLS)
 	}
 }
+
+// maxQuote bounds what is quoted of a reply.
+const maxQuote = 200
 
 // refused notes a refusal of one of our commands.
 func (s *session) refused(finding string, r *reply) {
@@ -201,17 +238,34 @@ func (s *session) refused(finding string, r *reply) {
 	if quotesMask(r) {
 		s.find(commandMasked)
 	}
+	if s.svc.Err == "" {
+		line := r.lines[0]
+		s.svc.Err = fmt.Sprintf("the server said %q", line[:min(len(line), maxQuote)])
+	}
+}
+
+// discard forgets what was received and not asked for, but for the transcript,
+// and returns how much that was.
+func (s *session) discard() int {
+	rest := s.in.drop()
+	if len(rest) > 0 {
+		s.log.add('S', rest)
+	}
+	return len(rest)
+}
+
+// unasked discards what came before a command: it cannot be its answer.
+func (s *session) unasked() {
+	if s.discard() > 0 {
+		s.find(replyMalformed)
+		s.log.remark("came unasked; discarded")
+	}
 }
 
 // command sends one command and waits for its whole reply. If ok is false, the
 // reply is what came of it, and the session says why.
 func (s *session) command(verb, arg string) (r reply, ok bool) {
-	if rest := s.in.drop(); len(rest) > 0 {
-		// It came before the command: it cannot be its answer.
-		s.find(replyMalformed)
-		s.log.add('S', rest)
-		s.log.remark("came unasked; discarded")
-	}
+	s.unasked()
 	started := time.Now()
 	err := s.send(verb, arg)
 	if err == nil {
@@ -297,6 +351,8 @@ func (s *session) cut(r reply, line []byte, err error) (reply, error) {
 func (s *session) fail(verb string, err error, waited time.Duration) {
 	s.lost = true
 	switch {
+	case s.interrupted():
+		return
 	case errors.Is(err, errNotReply):
 		s.find(replyMalformed)
 		s.svc.Err = "the answer to " + verb + " is not an SMTP reply"
@@ -320,14 +376,14 @@ func (s *session) fail(verb string, err error, waited time.Duration) {
 // quit ends the session as the protocol wants it, and closes TLS. The
 // connection itself is its owner's to close.
 func (s *session) quit() {
-	if s.lost || s.w.ctx.Err() != nil {
+	if s.lost || s.interrupted() {
 		return
 	}
 	limit := time.Now().Add(quitLimit)
 	if limit.Before(s.w.end) {
 		s.w.setEnd(limit)
 	}
-	s.in.drop()
+	s.unasked()
 	if s.send("QUIT", "") != nil {
 		return
 	}

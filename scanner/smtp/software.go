@@ -36,14 +36,14 @@ const (
 func Software(banner string, code int, ehloFirst string, ehlo []string, replies []string) string {
 	g := softwareRead(banner)
 	if code == 0 {
-		if name := softwareNotSMTP(g); name != "" {
+		if name := softwareNotSMTP(banner); name != "" {
 			return name
 		}
 	}
-	if softwareMasked(g.first) {
+	if first, _, _ := strings.Cut(banner, "\n"); maskedBanner([]byte(first)) {
 		return "Cisco PIX/ASA (masked)"
 	}
-	if i := softwareFind(g); i >= 0 {
+	if i := softwareFind(&g); i >= 0 {
 		return softwareName(&softwareTable[i], g, ehlo)
 	}
 	if name := softwareFromEHLO(g, ehloFirst, ehlo); name != "" {
@@ -58,7 +58,6 @@ func Software(banner string, code int, ehloFirst string, ehlo []string, replies 
 // A softwareGreeting is a greeting taken apart. Lower-case copies have the
 // same offsets as the originals: only ASCII letters are changed.
 type softwareGreeting struct {
-	first  string // first line without its code, as sent
 	host   string // first word in lower case if it is a host name; "" otherwise
 	text   string // everything after the host name
 	lower  string // text in lower case
@@ -71,10 +70,8 @@ func softwareRead(banner string) softwareGreeting {
 		banner = banner[:softwareMaxText]
 	}
 	first, more, _ := strings.Cut(banner, "\n")
-	first = softwareStrip(first)
-	g := softwareGreeting{first: first}
-	host, text := softwareSplitHost(first)
-	g.host, g.text = softwareLower(host), text
+	host, text := softwareSplitHost(softwareStrip(first))
+	g := softwareGreeting{host: softwareLower(host), text: text}
 	for n := 0; more != "" && n < 8; n++ {
 		var line string
 		line, more, _ = strings.Cut(more, "\n")
@@ -143,30 +140,50 @@ func softwareDigits(s string) bool {
 	return s != ""
 }
 
-// softwareMasked reports whether a Cisco PIX or ASA has overwritten the
-// greeting: it leaves only the characters 2, 0, space and asterisk.
-func softwareMasked(first string) bool {
-	stars := strings.Count(first, "*")
-	return stars >= 4 && strings.Trim(first, "20* ") == ""
-}
-
 // softwareFind returns the index of the first rule that the greeting fulfils,
 // or -1.
-func softwareFind(g softwareGreeting) int {
+func softwareFind(g *softwareGreeting) int {
 	for i := range softwareTable {
 		r := &softwareTable[i]
-		if r.text != "" && !strings.Contains(g.lower, r.text) {
+		if r.text != "" && !g.says(r.text) {
 			continue
 		}
 		if r.host != "" && !softwareUnder(g.host, r.host) {
 			continue
 		}
-		if r.check != nil && !r.check(g.lower) {
+		if r.check != nil && !r.check(g) {
 			continue
 		}
 		return i
 	}
 	return -1
+}
+
+// says reports whether the greeting has a text as whole words. A single word
+// may be a name that anybody gives to a machine: it does not count where the
+// host name stands ("maddy ESMTP"), nor as a part of one ("sophos.example.net").
+func (g *softwareGreeting) says(text string) bool {
+	name := strings.IndexFunc(text, notInName) < 0
+	for rest := g.lower; ; {
+		i := strings.Index(rest, text)
+		if i < 0 {
+			return false
+		}
+		at := len(g.lower) - len(rest) + i
+		if softwareIsWord(g.lower, at, at+len(text), name) && !(name && at == 0 && g.host == "") {
+			return true
+		}
+		rest = rest[i+1:]
+	}
+}
+
+// softwareIsWord reports whether s[from:to] is not a part of a longer word, or,
+// if that is asked, of a host name.
+func softwareIsWord(s string, from, to int, name bool) bool {
+	joins := func(c byte) bool {
+		return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || name && (c == '.' || c == '-')
+	}
+	return (from == 0 || !joins(s[from]) || !joins(s[from-1])) && (to == len(s) || !joins(s[to-1]) || !joins(s[to]))
 }
 
 // softwareUnder reports whether host is the domain or a name below it.
@@ -209,7 +226,7 @@ func softwareVersion(g softwareGreeting, anchor string) string {
 	if i < 0 {
 		return ""
 	}
-	s := g.text[i+len(anchor):]
+	s := strings.TrimLeft(g.text[i+len(anchor):], " /") // "Haraka 2.8", "Haraka/2.8"
 	if len(s) > 1 && (s[0] == 'v' || s[0] == 'V') {
 		s = s[1:]
 	}
@@ -228,23 +245,17 @@ func softwareVersionByte(c byte) bool {
 	return '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || c == '.' || c == '+' || c == '-'
 }
 
-// softwareNotSMTP names servers of other protocols that turn up on mail ports,
-// by the first bytes that their protocol prescribes.
-func softwareNotSMTP(g softwareGreeting) string {
-	switch first := g.first; {
-	case strings.HasPrefix(first, "SSH-2.0-OpenSSH_"):
-		v := softwareVersion(softwareGreeting{text: first, lower: softwareLower(first)}, "openssh_")
+// softwareNotSMTP names servers of other protocols that turn up on mail ports.
+func softwareNotSMTP(banner string) string {
+	if version, ok := strings.CutPrefix(banner, "SSH-2.0-OpenSSH_"); ok {
+		version, _, _ = strings.Cut(version, " ")
+		v := softwareVersion(softwareGreeting{text: version, lower: softwareLower(version)}, "")
 		return strings.TrimRight("OpenSSH "+v, " ")
-	case strings.HasPrefix(first, "SSH-"):
-		return "SSH server"
-	case strings.HasPrefix(first, "HTTP/"), strings.HasPrefix(first, "<!DOCTYPE"), strings.HasPrefix(first, "<html"):
-		return "HTTP server"
-	case strings.HasPrefix(first, "* OK"), strings.HasPrefix(first, "* PREAUTH"), strings.HasPrefix(first, "* BYE"):
-		return "IMAP server"
-	case strings.HasPrefix(first, "+OK"), strings.HasPrefix(first, "-ERR"):
-		return "POP3 server"
-	case strings.HasPrefix(first, "RFB 0"):
-		return "VNC server"
 	}
-	return ""
+	switch name := classify([]byte(banner)); name {
+	case "", protoTLS, protoPROXY:
+		return ""
+	default:
+		return name + " server"
+	}
 }

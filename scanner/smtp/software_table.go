@@ -5,11 +5,11 @@ import "strings"
 // A softwareRule recognises one product by its greeting. All conditions that
 // are given must hold.
 type softwareRule struct {
-	name  string                  // as reported
-	host  string                  // domain that the greeting's host name is, or is below
-	text  string                  // part of the greeting after the host name, lower case
-	after string                  // a version follows this text (lower case); "" if the product never says one
-	check func(lower string) bool // what a contained text cannot express
+	name  string                         // as reported
+	host  string                         // domain that the greeting's host name is, or is below
+	text  string                         // whole words of the greeting after the host name, lower case
+	after string                         // a version follows this text (lower case); "" if the product never says one
+	check func(g *softwareGreeting) bool // what a contained text cannot express
 }
 
 // softwareTable is in order of precedence: services before the server software
@@ -65,8 +65,8 @@ var softwareTable = []softwareRule{
 	{name: "Proofpoint", host: "pphosted.com"},
 	{name: "Proofpoint", host: "gpphosted.com"},
 	{name: "Proofpoint Essentials", host: "ppe-hosted.com"},
-	{name: "Proofpoint", text: "esmtp mfa-m"},
-	{name: "Proofpoint", text: "esmtp cm-m"},
+	{name: "Proofpoint", text: "esmtp mfa-", check: softwareProofpoint},
+	{name: "Proofpoint", text: "esmtp cm-", check: softwareProofpoint},
 	{name: "Mimecast", host: "mimecast.com"},
 	{name: "Mimecast", host: "mimecast.co.za"},
 	{name: "Symantec Email Security.cloud", host: "messagelabs.com"},
@@ -109,7 +109,7 @@ var softwareTable = []softwareRule{
 	{name: "Microsoft Exchange", text: "microsoft esmtp mail service"},
 	{name: "Microsoft Exchange", text: "microsoft exchange internet mail service", after: "internet mail service "},
 	{name: "OpenSMTPD", text: "esmtp opensmtpd", after: "esmtp opensmtpd "},
-	{name: "Haraka", text: "esmtp haraka", after: "esmtp haraka "},
+	{name: "Haraka", text: "esmtp haraka", after: "esmtp haraka"},
 	{name: "Stalwart", text: "stalwart esmtp"},
 	{name: "Stalwart", text: "stalwart smtp"},
 	{name: "mox", text: "esmtp mox", after: "esmtp mox "},
@@ -132,7 +132,7 @@ var softwareTable = []softwareRule{
 	{name: "Courier", text: "esmtp courier", after: "esmtp courier "},
 	{name: "Apache James", text: "james smtp server", after: "james smtp server "},
 	{name: "Apache James", text: "apache james"},
-	{name: "Oracle Messaging Server", text: "oracle communications messaging", after: "server "},
+	{name: "Oracle Messaging Server", text: "oracle communications messaging", after: "messaging server "},
 	{name: "Oracle Messaging Server", text: "(sun java(tm) system messaging server", after: "messaging server "},
 	{name: "Dovecot submission", text: "dovecot", check: softwareDovecot},
 	{name: "chasquid", text: "esmtp chasquid", after: "esmtp chasquid "},
@@ -146,7 +146,7 @@ var softwareTable = []softwareRule{
 	{name: "Inbucket", text: "inbucket smtp", after: "inbucket smtp "},
 	{name: "Postal", text: "esmtp postal/"},
 	{name: "GreenMail", text: "greenmail smtp service", after: "greenmail smtp service "},
-	{name: "ZoneMTA", text: "zonemta", after: "zonemta/"},
+	{name: "ZoneMTA", text: "zonemta", after: "zonemta"},
 	{name: "qpsmtpd", text: "esmtp qpsmtpd", after: "esmtp qpsmtpd "},
 	{name: "MasqMail", text: "masqmail", after: "masqmail "},
 	{name: "ZMailer", text: "zmailer server", after: "zmailer server "},
@@ -162,7 +162,7 @@ var softwareTable = []softwareRule{
 	{name: "Gordano Messaging Suite", text: "gordano messaging"},
 
 	// Names that may stand anywhere in the text, after all that are surer.
-	{name: "Postmark", text: "postmark"},
+	{name: "Postmark", text: "postmark smtp"},
 	{name: "ImprovMX", text: "improvmx"},
 	{name: "Coremail", text: "coremail"},
 	{name: "Cisco IronPort", text: "ironport"},
@@ -188,16 +188,22 @@ var softwareTable = []softwareRule{
 
 	// FTP greets with 220 too (RFC 959).
 	{name: "FTP: vsftpd", text: "(vsftpd ", after: "(vsftpd "},
-	{name: "FTP: ProFTPD", text: "proftpd", after: "proftpd "},
+	{name: "FTP: ProFTPD", text: "proftpd ", after: "proftpd "},
 	{name: "FTP: Pure-FTPd", text: "pure-ftpd"},
 	{name: "FTP: FileZilla Server", text: "filezilla server", after: "filezilla server "},
 	{name: "FTP: Microsoft FTP Service", text: "microsoft ftp service"},
 }
 
+// softwareProofpoint looks for the number of a machine: "mfa-m0012345".
+func softwareProofpoint(g *softwareGreeting) bool {
+	_, s, _ := strings.Cut(g.lower, "-m")
+	return len(s) >= 6 && softwareDigits(s[:6])
+}
+
 // softwareBarracuda looks for "esmtp (" and 32 hexadecimal digits in parentheses:
 // the greeting of the Barracuda appliances.
-func softwareBarracuda(lower string) bool {
-	_, s, _ := strings.Cut(lower, "esmtp (")
+func softwareBarracuda(g *softwareGreeting) bool {
+	_, s, _ := strings.Cut(g.lower, "esmtp (")
 	if len(s) < 33 || s[32] != ')' {
 		return false
 	}
@@ -205,19 +211,17 @@ func softwareBarracuda(lower string) bool {
 }
 
 // softwareSESInbound keeps a mail server on a rented EC2 machine, whose name is
-// below amazonaws.com as well, from being taken for Amazon's own service: that
-// says "ESMTP" and one token.
-func softwareSESInbound(lower string) bool {
-	word, token, _ := strings.Cut(lower, " ")
-	return word == "esmtp" && len(token) >= 8 && !strings.ContainsAny(token, " (") && strings.ContainsAny(token, "0123456789-")
+// below amazonaws.com as well, from being taken for Amazon's own service.
+func softwareSESInbound(g *softwareGreeting) bool {
+	return strings.HasPrefix(g.host, "inbound-smtp.") || strings.HasPrefix(g.host, "email-smtp.")
 }
 
 // softwareDovecot wants the name as a word of the greeting "Dovecot ready.".
-func softwareDovecot(lower string) bool {
-	return strings.HasPrefix(lower, "dovecot ") || strings.HasPrefix(lower, "esmtp dovecot")
+func softwareDovecot(g *softwareGreeting) bool {
+	return strings.HasPrefix(g.lower, "dovecot ") || strings.HasPrefix(g.lower, "esmtp dovecot")
 }
 
 // softwareAiosmtpd tells "Python SMTP 1.4.4" from "Python SMTP proxy version 0.3".
-func softwareAiosmtpd(lower string) bool {
-	return strings.HasPrefix(lower, "python smtp ") && !strings.HasPrefix(lower, "python smtp proxy")
+func softwareAiosmtpd(g *softwareGreeting) bool {
+	return strings.HasPrefix(g.lower, "python smtp ") && !strings.HasPrefix(g.lower, "python smtp proxy")
 }

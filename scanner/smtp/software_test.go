@@ -121,7 +121,7 @@ var softwareLines = []struct{ banner, want string }{
 	{"220 nt.example.org ESMTP Server (Microsoft Exchange Internet Mail Service 5.5.2653.13) ready", "Microsoft Exchange 5.5.2653.13"},
 	{"220 mx.example.org ESMTP OpenSMTPD", "OpenSMTPD"},
 	{"220 mx.example.org ESMTP Haraka 3.0.3 ready", "Haraka 3.0.3"},
-	{"220 mx.example.org ESMTP Haraka/2.8.28 ready", "Haraka"},
+	{"220 mx.example.org ESMTP Haraka/2.8.28 ready", "Haraka 2.8.28"},
 	{"220 mx.example.org Stalwart ESMTP at your service", "Stalwart"},
 	{"220 mx.example.org Stalwart SMTP ready", "Stalwart"},
 	{"220 mx.example.org ESMTP mox v0.0.11", "mox 0.0.11"},
@@ -135,6 +135,7 @@ var softwareLines = []struct{ banner, want string }{
 	{"220 gw.example.org GroupWise SMTP ready", "GroupWise"},
 	{"220 mail.example.org ESMTP MailEnable Service, Version: 10.44--10.44 ready at 01/01/24 10:00:00", "MailEnable 10.44--10.44"},
 	{"220 mail.example.org Axigen ESMTP ready", "Axigen"},
+	{"220-mail ESMTP\n220 by (Axigen)", "Axigen"},
 	{"220 mail.example.org ESMTP IceWarp 13.0.3.7; Mon, 01 Jan 2024 10:00:00 +0000", "IceWarp 13.0.3.7"},
 	{"220 mail.example.org ESMTP Merak 8.3.8; Mon, 01 Jan 2024 10:00:00 +0000", "Merak (IceWarp) 8.3.8"},
 	{"220 mail.example.org ESMTP CommuniGate Pro 6.2.14", "CommuniGate Pro 6.2.14"},
@@ -149,7 +150,7 @@ var softwareLines = []struct{ banner, want string }{
 	{"220 mail.example.org SMTP Server (JAMES SMTP Server 2.3.2) ready Mon, 1 Jan 2024", "Apache James 2.3.2"},
 	{"220 mail.example.org Apache JAMES awesome SMTP Server", "Apache James"},
 	{"220 mail.example.org ESMTP Maddy Mail Server", "Maddy"},
-	{"220 mail.example.org -- Server ESMTP (Oracle Communications Messaging Server 8.1.0.1.20200619 64bit)", "Oracle Messaging Server"},
+	{"220 mail.example.org -- Server ESMTP (Oracle Communications Messaging Server 8.1.0.1.20200619 64bit)", "Oracle Messaging Server 8.1.0.1.20200619"},
 	{"220 mail.example.org -- Server ESMTP (Sun Java(tm) System Messaging Server 6.3-7.02)", "Oracle Messaging Server 6.3-7.02"},
 	{"220 mail.example.org Dovecot ready.", "Dovecot submission"},
 	{"220 mail.example.org ESMTP chasquid", "chasquid"},
@@ -199,7 +200,8 @@ func TestSoftwareIsNamedByItsGreeting(t *testing.T) {
 func TestEveryFingerprintHasAGreeting(t *testing.T) {
 	seen := make([]bool, len(softwareTable))
 	for _, c := range softwareLines {
-		if i := softwareFind(softwareRead(c.banner)); i >= 0 {
+		g := softwareRead(c.banner)
+		if i := softwareFind(&g); i >= 0 {
 			seen[i] = true
 		}
 	}
@@ -243,6 +245,18 @@ func TestSoftwareIsNotGuessedFromWhatAnybodyCanSay(t *testing.T) {
 		"220 ec2-192-0-2-1.compute-1.amazonaws.com ESMTP ready",
 		"220 mx.example.org ESMTP (0123456789abcdef)",
 		"220 mx.example.org ESMTP (zz23456789abcdef0123456789abcdef)",
+		"220 groupwise ESMTP ready",
+		"220 maddy ESMTP",
+		"220 mx.example.org ESMTP eximious mail",
+		"220 mx.example.org ESMTP moxie",
+		"220 mx.example.org ESMTP cm-mail",
+		"220 AVAST ESMTP",
+		"220 hmailserver",
+		"220 mx.example.org ESMTP of Savastian Ltd",
+		"220 mx.example.org ESMTP relay for sophos.example.net",
+		"220 mx.example.org ESMTP philosophos",
+		"220-mx.example.org ESMTP\n220-maddying mail since 1999\n220 bye",
+		"220 ec2-192-0-2-1.compute-1.amazonaws.com ESMTP relay-4a7f91",
 		"220 ****",
 		"220 mx.example.org ESMTP \x1b[31mPostfi\x00x",
 		"\n\n\n",
@@ -277,6 +291,8 @@ func TestSoftwareNamesOtherProtocols(t *testing.T) {
 		"* OK [CAPABILITY IMAP4rev1] ready":        "IMAP server",
 		"+OK POP3 ready":                           "POP3 server",
 		"RFB 003.008":                              "VNC server",
+		"@RSYNCD: 31.0":                            "rsync server",
+		"PROXY TCP4 192.0.2.1 192.0.2.2 1 25":      "",
 		"\x15\x03\x01\x00\x02\x02\x46":             "",
 		"220 mx.example.org ESMTP Exim 4.96 Mon, ": "Exim 4.96",
 	} {

@@ -62,20 +62,36 @@ func (s *session) handshake() bool {
 	}()
 	err := conn.Handshake()
 
-	state := conn.ConnectionState()
+	s.showed(conn.ConnectionState(), keys.secret, err)
+	if err != nil {
+		s.handshakeFailed(err)
+		return false
+	}
+	s.log.remark(tls.VersionName(s.svc.TLS.Version) + " " + tls.CipherSuiteName(s.svc.TLS.Cipher))
+	s.tls, s.in.src = conn, conn
+	return true
+}
+
+// showed notes what a handshake showed, also one that ended with err.
+func (s *session) showed(state tls.ConnectionState, secret []byte, err error) {
 	found := sent{certs: state.PeerCertificates}
 	if len(found.certs) == 0 && err != nil {
-		found = dig(s.w.record, keys.secret)
+		found = dig(s.w.record, secret)
 	}
 	t, finding := s.p.verdicts.judge(found, s.obs.Target.Host(), s.p.now(), s.p.roots())
-	if err != nil && t.Trust == "" && strings.HasPrefix(err.Error(), "tls: failed to parse certificate") {
-		t.Trust, t.Note = scanner.TrustBad, "the certificate cannot be parsed, and was sent under a cipher that hid it (ChaCha20)"
-		finding = certBad
-	}
 	t.Version, t.Cipher = state.Version, state.CipherSuite
+	if len(t.Chain) == 0 && err != nil {
+		const hidden = "it was sent under a cipher that hid it (ChaCha20)"
+		switch {
+		case strings.HasPrefix(err.Error(), "tls: failed to parse certificate"):
+			t.Trust, t.Note, finding = scanner.TrustBad, "the certificate cannot be parsed; "+hidden, certBad
+		case tooLargeForUs(err):
+			t.Note = hidden
+		}
+	}
 	s.svc.TLS = &t
-	if head := s.w.record; err != nil && isText(head) {
-		s.plain = bytes.Clone(head)
+	if err != nil && isText(s.w.record) {
+		s.plain = bytes.Clone(s.w.record)
 	}
 	if finding != "" {
 		s.find(finding)
@@ -86,28 +102,25 @@ func (s *session) handshake() bool {
 	if t.Version != 0 && t.Version < tls.VersionTLS12 {
 		s.find(tlsOld)
 	}
-	if err != nil {
-		s.handshakeFailed(err)
-		return false
-	}
-	s.log.remark(tls.VersionName(t.Version) + " " + tls.CipherSuiteName(t.Cipher))
-	s.tls, s.in.src = conn, conn
-	return true
 }
 
 // handshakeFailed notes why there is no TLS.
 func (s *session) handshakeFailed(err error) {
+	s.svc.TLS.Err = tlsWords(err)
 	switch {
+	case s.interrupted():
+		s.svc.TLS.Err = interrupted
+		return
 	case isTimeout(err):
 		s.find(tlsStalled)
 	case s.certAsked && isAlert(err):
 		s.find(clientCertNeeded)
 	case s.obs.Target.Role.ClientFirst(): // the kind says it
+	case tooLargeForUs(err): // others may manage
 	case s.svc.TLS.Trust == scanner.TrustBad && !isAlert(err): // cert-bad says it: our side gave up
 	default:
 		s.find(tlsFailed)
 	}
-	s.svc.TLS.Err = tlsWords(err)
 	s.log.remark("TLS: " + s.svc.TLS.Err)
 }
 
@@ -118,11 +131,12 @@ func (s *session) implicitTLS() bool {
 		return true
 	}
 	s.lost = true
-	if s.plain != nil {
+	switch {
+	case s.plain != nil:
 		s.plainInstead()
-		return false
+	case !s.interrupted():
+		s.svc.Kind, s.svc.Err = scanner.KindTLSFailed, s.svc.TLS.Err
 	}
-	s.svc.Kind, s.svc.Err = scanner.KindTLSFailed, s.svc.TLS.Err
 	return false
 }
 
@@ -133,12 +147,11 @@ func (s *session) plainInstead() {
 	s.in.src = io.MultiReader(bytes.NewReader(s.plain), s.w)
 	r, _ := s.firstReply()
 	s.svc.Banner, s.svc.Code = r.joined(maxBanner), r.code
-	if name := classify(s.in.head); name != "" {
-		s.svc.Kind, s.svc.Software = scanner.KindOther, name
-		s.svc.Err = name + " in plain text instead of TLS"
-		return
-	}
 	s.svc.Kind, s.svc.Err = scanner.KindWrongMode, "plain text where TLS was expected"
+	if name := classify(s.in.head); name != "" {
+		s.other(name, "in plain text instead of TLS")
+	}
+	s.svc.TLS.Err = s.svc.Err // "the peer did not answer in TLS" says less
 }
 
 // isText reports whether this is a line of text and not a TLS record.
@@ -175,6 +188,12 @@ func isAlert(err error) bool {
 	return errors.As(err, &op) && op.Op == "remote error"
 }
 
+// tooLargeForUs reports whether crypto/tls gave up because of an RSA key of more
+// than 8192 bits.
+func tooLargeForUs(err error) bool {
+	return strings.HasPrefix(err.Error(), "tls: server sent certificate containing RSA key larger")
+}
+
 // tlsWords says why TLS failed, for people.
 func tlsWords(err error) string {
 	var record tls.RecordHeaderError
@@ -186,15 +205,18 @@ func tlsWords(err error) string {
 		return "the peer ended TLS with the alert \"" + strings.TrimPrefix(text, "remote error: ") + "\""
 	case errors.As(err, &record):
 		return "the peer did not answer in TLS"
-	case strings.HasPrefix(text, "local error: "):
-		return "the peer's part of the TLS handshake is faulty (" + strings.TrimPrefix(text, "local error: ") + ")"
+	case tooLargeForUs(err):
+		return "a certificate's RSA key has more than 8192 bits, which this program does not take"
 	case strings.HasPrefix(text, "failed to parse certificate"):
 		return "the certificate cannot be parsed: " + text[strings.LastIndex(text, ": ")+2:]
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "the peer closed the connection during the TLS handshake"
 	}
-	if how := closing(err); !strings.HasPrefix(how, "lost") {
+	var op *net.OpError // of the network, or of crypto/tls
+	network := errors.As(err, &op) && op.Op != "local error"
+	if how := closing(err); network || !strings.HasPrefix(how, "lost") {
 		return "the peer " + how + " during the TLS handshake"
 	}
-	return text
+	text = strings.Replace(strings.TrimPrefix(text, "local error: "), "version 300", "version 300, SSL 3.0", 1)
+	return "the peer's part of the TLS handshake is faulty (" + text + ")"
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -221,6 +222,9 @@ func unusable(leaf *x509.Certificate) string {
 	if key, ok := leaf.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < minRSA {
 		return fmt.Sprintf("its RSA key has only %d bits", key.N.BitLen())
 	}
+	if !forServers(leaf) {
+		return notForServers
+	}
 	// The signature on a self-signed certificate proves nothing, and so cannot
 	// be too weak. One by an authority is what trust rests on (RFC 9155).
 	if selfIssued(leaf) {
@@ -235,11 +239,20 @@ func unusable(leaf *x509.Certificate) string {
 	return ""
 }
 
+// notForServers is the note on a leaf, or a chain, of another purpose.
+const notForServers = "it is not meant for servers (extended key usage)"
+
+// forServers reports whether a leaf may be a TLS server's (RFC 5280, 4.2.1.12).
+func forServers(leaf *x509.Certificate) bool {
+	return len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) == 0 ||
+		slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) || slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny)
+}
+
 // issued judges who stands behind a leaf.
 func issued(leaf *x509.Certificate, others []*x509.Certificate, at time.Time, roots []*x509.CertPool) verdict {
 	opts := x509.VerifyOptions{Intermediates: x509.NewCertPool(), CurrentTime: at}
 	for _, cert := range others[:min(len(others), maxIntermediates)] {
-		if key, ok := cert.PublicKey.(*rsa.PublicKey); !ok || key.N.BitLen() <= maxRSA {
+		if !hugeRSA(cert) {
 			opts.Intermediates.AddCert(cert)
 		}
 	}
@@ -259,7 +272,7 @@ func issued(leaf *x509.Certificate, others []*x509.Certificate, at time.Time, ro
 	}
 	switch {
 	case isUsage(failure):
-		return verdict{trust: scanner.TrustBad, note: "it is not meant for servers (extended key usage)"}
+		return verdict{trust: scanner.TrustBad, note: notForServers}
 	case selfSigned(leaf):
 		return verdict{trust: scanner.TrustSelfSigned, note: "it is self-signed"}
 	case !asked:
@@ -310,11 +323,21 @@ func unknownIssuer(leaf *x509.Certificate, others []*x509.Certificate, at time.T
 
 func selfIssued(cert *x509.Certificate) bool { return bytes.Equal(cert.RawSubject, cert.RawIssuer) }
 
+// hugeRSA reports whether a certificate's key is too large to be calculated with.
+func hugeRSA(cert *x509.Certificate) bool {
+	key, ok := cert.PublicKey.(*rsa.PublicKey)
+	return ok && key.N.BitLen() > maxRSA
+}
+
 // selfSigned reports whether a certificate is signed by its own key. A
-// signature too weak to be checked is believed: it matters to nobody.
+// signature too weak, or too costly, to be checked is believed: it matters to
+// nobody.
 func selfSigned(cert *x509.Certificate) bool {
-	if !selfIssued(cert) {
+	switch {
+	case !selfIssued(cert):
 		return false
+	case hugeRSA(cert):
+		return true
 	}
 	err := cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
 	var insecure x509.InsecureAlgorithmError

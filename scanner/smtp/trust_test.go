@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"math/big"
 	"net"
@@ -87,6 +88,49 @@ func pool(parties ...*party) *x509.CertPool {
 	return p
 }
 
+// hugeKey returns a self-signed certificate with an RSA key of so many bits, for
+// which there is no private key: its signature is noise.
+func hugeKey(t testing.TB, bits int) []byte {
+	t.Helper()
+	noise := bytes.Repeat([]byte{0x5b}, bits/8)
+	modulus := append([]byte{0x80}, noise[1:]...)
+	by := issue(t, "huge", nil, authority)
+	leaf := issue(t, "huge", by, func(c *x509.Certificate) {
+		c.PublicKey = &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}
+	})
+	var cert struct {
+		TBS asn1.RawValue
+		Alg pkix.AlgorithmIdentifier
+		Sig asn1.BitString
+	}
+	unmarshal(t, leaf.der(), &cert)
+	var tbs asn1.RawValue
+	unmarshal(t, cert.TBS.FullBytes, &tbs)
+	ecdsaSHA256 := []byte{0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02}
+	rsaSHA256 := []byte{0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b, 0x05, 0x00}
+	tbs = asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: bytes.Replace(tbs.Bytes, ecdsaSHA256, rsaSHA256, 1)}
+	unmarshal(t, rsaSHA256, &cert.Alg)
+	cert.TBS = asn1.RawValue{FullBytes: marshal(t, tbs)}
+	cert.Sig = asn1.BitString{Bytes: noise, BitLength: bits}
+	return marshal(t, cert)
+}
+
+func marshal(t testing.TB, v any) []byte {
+	t.Helper()
+	der, err := asn1.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func unmarshal(t testing.TB, der []byte, v any) {
+	t.Helper()
+	if _, err := asn1.Unmarshal(der, v); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestJudge(t *testing.T) {
 	root := issue(t, "Root", nil, authority)
 	middle := issue(t, "Middle", root, authority)
@@ -95,6 +139,8 @@ func TestJudge(t *testing.T) {
 		c.NotAfter = day0.AddDate(0, -1, 0)
 	})
 	stranger := issue(t, "Strange Root", nil, authority)
+	clientsOnly := func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }
+	clientCA := issue(t, "For Clients", root, func(c *x509.Certificate) { authority(c); clientsOnly(c) })
 	names := named("mail.example.org", "*.mx.example.org")
 	good := issue(t, "leaf", middle, names)
 	self := issue(t, "self", nil, names)
@@ -139,11 +185,24 @@ func TestJudge(t *testing.T) {
 		{"not yet valid", [][]byte{issue(t, "leaf", middle, func(c *x509.Certificate) { c.NotBefore = day0.AddDate(0, 0, 1) }).der(), middle.der()},
 			"", pool(root), scanner.TrustNotYetValid, "", "valid from 2026-03-02"},
 		{"issuer expired", [][]byte{issue(t, "leaf", staleMiddle, names).der(), staleMiddle.der()}, "", pool(root), scanner.TrustExpired, "", "Stale Middle"},
+		{"wildcards that are none", [][]byte{issue(t, "leaf", root, named("*", "m*.example.org", "*.*.org", "mail.*.org")).der()},
+			"mail.example.org", pool(root), scanner.TrustTrusted, "false", ""},
 		{"no root store", [][]byte{good.der(), middle.der()}, "mail.example.org", nil, "", "true", "no root store"},
 		{"empty root store", [][]byte{good.der(), middle.der()}, "", x509.NewCertPool(), "", "", "no root store"},
 		{"expired, no root store", [][]byte{issue(t, "leaf", middle, old).der()}, "", nil, scanner.TrustExpired, "", "it expired"},
-		{"for clients only", [][]byte{issue(t, "leaf", root, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }).der()},
+		{"for clients only", [][]byte{issue(t, "leaf", root, clientsOnly).der()},
 			"", pool(root), scanner.TrustBad, "", "not meant for servers"},
+		{"for clients only, by nobody that we know", [][]byte{issue(t, "leaf", stranger, clientsOnly).der()}, "", pool(root), scanner.TrustBad, "", "not meant for servers"},
+		{"for clients only and self-signed", [][]byte{issue(t, "leaf", nil, clientsOnly).der()}, "", pool(root), scanner.TrustBad, "", "not meant for servers"},
+		{"for clients only, no root store", [][]byte{issue(t, "leaf", root, clientsOnly).der()}, "", nil, scanner.TrustBad, "", "not meant for servers"},
+		{"for clients and servers", [][]byte{issue(t, "leaf", root, func(c *x509.Certificate) {
+			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
+		}).der()}, "", pool(root), scanner.TrustTrusted, "", ""},
+		{"for everything", [][]byte{issue(t, "leaf", root, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} }).der()},
+			"", pool(root), scanner.TrustTrusted, "", ""},
+		{"by an authority for clients only", [][]byte{issue(t, "leaf", clientCA, names).der(), clientCA.der()}, "", pool(root), scanner.TrustBad, "", "not meant for servers"},
+		// Its signature is wrong: to check it would cost whatever its owner likes.
+		{"a self-signed RSA key of 16384 bits", [][]byte{hugeKey(t, 16384)}, "", pool(root), scanner.TrustSelfSigned, "", "self-signed"},
 		{"RSA of 512 bits", [][]byte{issue(t, "leaf", root, func(c *x509.Certificate) { c.PublicKey = &rsa.PublicKey{N: small, E: 65537} }).der()},
 			"", pool(root), scanner.TrustBad, "", "512 bits"},
 		{"SHA-1", signedWith(5), "", pool(root), scanner.TrustBad, "", "SHA-1"},
@@ -264,6 +323,40 @@ func TestCertificateThatCannotBeParsedIsKept(t *testing.T) {
 					t.Errorf("kind %q, trust %q, %s, error %q", s.Kind, s.TLS.Trust, tls.VersionName(s.TLS.Version), s.Err)
 				}
 			})
+		}
+	}
+}
+
+// crypto/tls takes no RSA key above 8192 bits. Others do: it is no fault of the
+// server's.
+func TestKeyThatIsTooLargeForUsIsNoFault(t *testing.T) {
+	chain := [][]byte{hugeKey(t, 16384)}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		cfg := &tls.Config{Certificates: []tls.Certificate{{Certificate: chain, PrivateKey: key}}, MinVersion: version, MaxVersion: version}
+		ours, theirs := loopback(t)
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			server := &player{conn: theirs, tls: cfg}
+			server.play("S: 220 hi\nC: EHLO client.example.org\nS: 250-hi\nS: 250 STARTTLS\nC: STARTTLS\nS: 220 go\nTLS")
+		}()
+		p := client()
+		p.Now = func() time.Time { return day0 }
+		s := p.Probe(t.Context(), ours, &scanner.Observation{Target: port25})
+		ours.Close()
+		<-served
+		if diff := cmp.Diff(s.TLS.Chain, chain); diff != "" || s.TLS.Version != version || s.TLS.Trust != scanner.TrustSelfSigned {
+			t.Errorf("%s, %q: %s", tls.VersionName(s.TLS.Version), s.TLS.Trust, diff)
+		}
+		if got, want := s.Err, "STARTTLS: a certificate's RSA key has more than 8192 bits, which this program does not take"; got != want {
+			t.Errorf("error %q, want %q", got, want)
+		}
+		if !slices.Equal(s.Findings, []string{"cert-self-signed"}) {
+			t.Errorf("findings %q", s.Findings)
 		}
 	}
 }

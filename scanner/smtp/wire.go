@@ -38,7 +38,7 @@ type wire struct {
 	gate        chan struct{} // slots for TLS arithmetic
 	handshaking bool
 	holding     bool          // a slot of gate
-	queued      time.Duration // waited for a slot, in all
+	queued      time.Duration // that the peer waited for us, in all
 	record      []byte        // received during the handshake, at most maxRecord
 }
 

@@ -3,8 +3,11 @@ package smtp
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
+	"os"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,6 +97,28 @@ func sealed(t *testing.T, suite uint16, secret []byte, message []byte) []byte {
 		records = aead.Seal(records, nonce, inner, header)
 	}
 	return records
+}
+
+func TestWhyTLSFailedIsSaidInWords(t *testing.T) {
+	tests := []struct {
+		err  error
+		want string
+	}{
+		{os.ErrDeadlineExceeded, "the TLS handshake stalled"},
+		{io.EOF, "the peer closed the connection during the TLS handshake"},
+		{&net.OpError{Op: "read", Err: syscall.ECONNRESET}, "the peer reset the connection during the TLS handshake"},
+		{&net.OpError{Op: "read", Err: syscall.EHOSTUNREACH}, "the peer lost the connection (" + syscall.EHOSTUNREACH.Error() + ") during the TLS handshake"},
+		{&net.OpError{Op: "remote error", Err: errors.New("tls: handshake failure")}, `the peer ended TLS with the alert "handshake failure"`},
+		{&net.OpError{Op: "local error", Err: errors.New("tls: unexpected message")}, "the peer's part of the TLS handshake is faulty (unexpected message)"},
+		{errors.New("tls: server selected unsupported protocol version 300"),
+			"the peer's part of the TLS handshake is faulty (server selected unsupported protocol version 300, SSL 3.0)"},
+		{errTooMuch, "the peer's part of the TLS handshake is faulty (more than 1 MiB came)"},
+	}
+	for _, tt := range tests {
+		if got := tlsWords(tt.err); got != tt.want {
+			t.Errorf("%v: %q, want %q", tt.err, got, tt.want)
+		}
+	}
 }
 
 func TestDigFindsCertificatesUnderBothAESSuites(t *testing.T) {
