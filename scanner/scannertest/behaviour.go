@@ -18,6 +18,7 @@ type Behaviour struct {
 	Help string       // one plain sentence for a user
 	Role targets.Role // how it expects to be spoken to
 	Want Want         // the truth about it
+	Good bool         // nothing is wrong with it, and nothing is odd
 	// Serve talks to one client. It returns when the conversation is over, and
 	// when conn is closed under it; the zoo closes conn afterwards.
 	Serve func(conn net.Conn, z *Zoo)

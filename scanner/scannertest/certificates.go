@@ -26,6 +26,8 @@ func certificates() []Behaviour {
 	bad := judged("Postfix", scanner.TrustBad, "cert-bad")
 	bad.Version = 0 // crypto/tls fails the handshake; a client that does not is right too
 
+	forClients := judged("Postfix", scanner.TrustBad, "cert-bad")
+
 	return []Behaviour{
 		{Name: "expired", Help: "Its certificate has expired.", Want: old, Serve: expired.serve},
 		{Name: "expired-smtps", Help: "Its certificate has expired, on a port where TLS comes first.",
@@ -37,6 +39,9 @@ func certificates() []Behaviour {
 		presents(CertUnknownIssuer, "Its certificate is signed by an authority that nobody here knows.",
 			judged("Postfix", scanner.TrustUnknownIssuer, "cert-unknown-issuer")),
 		presents(CertWrongName, "Its certificate is for another name.", named),
+		presents(CertNameOnly, "Its certificate has the name only where no program looks for it any more.", named),
+		presents(CertManyNames, "Its certificate is for 10,000 names.", trusted("Postfix")),
+		presents(CertForClients, "Its certificate is one for clients.", forClients),
 		presents(CertNegativeSerial, "Its certificate has a number below zero, which some software refuses.", trusted("Postfix")),
 		presents(CertUnparsable, "Its certificate is not one that software can read.", bad),
 		presents(CertChain100, "It sends 99 certificates too many.", trusted("Postfix")),

@@ -31,6 +31,9 @@ const (
 	CertSelfSigned     Cert = "self-signed"     // signed by its own key
 	CertUnknownIssuer  Cert = "unknown-issuer"  // signed by an authority that is not in Roots
 	CertWrongName      Cert = "wrong-name"      // for another name than Host, and for no address
+	CertNameOnly       Cert = "name-only"       // Host is its common name, and no name else (RFC 9525, 2, does not count it)
+	CertManyNames      Cert = "many-names"      // for 10,000 names besides
+	CertForClients     Cert = "for-clients"     // its extended key usage is for clients only
 	CertNegativeSerial Cert = "negative-serial" // its serial number is below 0 (RFC 5280, 4.1.2.2, forbids it)
 	CertUnparsable     Cert = "unparsable"      // X.509 version 8, which does not exist; well-formed and signed
 	CertChain100       Cert = "chain-100"       // sent with 99 certificates that have nothing to do with it
@@ -129,6 +132,14 @@ func (c *certs) chain(kind Cert) ([][]byte, error) {
 	case CertWrongName:
 		t.Subject.CommonName = "www.example.net"
 		t.DNSNames, t.IPAddresses = []string{"www.example.net", "*.example.net"}, nil
+	case CertNameOnly:
+		t.DNSNames, t.IPAddresses = nil, nil
+	case CertManyNames:
+		for i := range 10_000 {
+			t.DNSNames = append(t.DNSNames, fmt.Sprintf("mail%d.example.net", i))
+		}
+	case CertForClients:
+		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	case CertHostile:
 		t.Subject = pkix.Name{CommonName: hostileUTF8, Organization: []string{marks(100_000)}}
 		t.DNSNames = append([]string{hostileASCII}, t.DNSNames...)

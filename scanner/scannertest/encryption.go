@@ -3,6 +3,8 @@ package scannertest
 import (
 	"crypto/tls"
 	"net"
+	"slices"
+	"strings"
 
 	"github.com/smtpsweep/smtpsweep/scanner"
 	"github.com/smtpsweep/smtpsweep/targets"
@@ -16,11 +18,12 @@ func encryption() []Behaviour {
 
 // starttls returns the servers with something wrong before the handshake.
 func starttls() []Behaviour {
-	masked, refused, auth, inject, changed, again := postfix(), postfix(), postfix(), postfix(), postfix(), postfix()
+	masked, refused, auth, inject, instead, changed, again := postfix(), postfix(), postfix(), postfix(), postfix(), postfix(), postfix()
 	masked.ehlo = []string{"PIPELINING", "SIZE 36700160", "XXXXXXXA", "ENHANCEDSTATUSCODES", "8BITMIME"}
 	refused.starttls = "454 4.7.0 TLS not available due to local problem"
 	auth.ehlo = authKeywords
 	inject.inject = "250-" + Host + "\r\n250 AUTH PLAIN\r\n"
+	instead.upgrade = answersWith(inject.inject)
 	changed.ehloTLS = []string{"PIPELINING", "SIZE 73400320", "AUTH PLAIN LOGIN", "8BITMIME", "DSN"}
 	again.ehloTLS = plainKeywords
 
@@ -40,6 +43,8 @@ func starttls() []Behaviour {
 			Want: with(plain, scanner.StartTLSAbsent, "auth-without-tls"), Serve: auth.serve},
 		{Name: "plaintext-after-220", Help: "Somebody adds plain text behind the reply to STARTTLS, for clients that take it as said inside TLS.",
 			Want: with(trusted("Postfix"), scanner.StartTLSOffered, "plaintext-after-220"), Serve: inject.serve},
+		{Name: "plaintext-for-tls", Help: "Somebody sends plain text in the place of the TLS handshake, for clients that do not look.",
+			Want: with(plain, scanner.StartTLSOffered, "plaintext-after-220", "tls-failed"), Serve: instead.serve},
 		{Name: "ehlo-changed", Help: "Offers other things inside TLS than before, as it may.",
 			Want: bigger, Serve: changed.serve},
 		{Name: "starttls-inside-tls", Help: "Offers STARTTLS although TLS is on already.",
@@ -49,17 +54,15 @@ func starttls() []Behaviour {
 
 // handshakes returns the servers whose handshake goes wrong, or is out of date.
 func handshakes() []Behaviour {
-	stalled, half, failed, cut, old, mutual := postfix(), postfix(), postfix(), postfix(), postfix(), postfix()
+	stalled, half, failed, flood, ssl, cut, old, mutual := postfix(), postfix(), postfix(), postfix(), postfix(), postfix(), postfix(), postfix()
 	stalled.upgrade = func(s *session) bool { s.drain(); return false }
 	half.upgrade = func(s *session) bool {
 		s.conn = &cutShort{Conn: s.raw, left: 200}
 		return s.handshake(tlsOptions{max: tls.VersionTLS12})
 	}
-	failed.upgrade = func(s *session) bool {
-		s.listen(s.z.cfg.Life)
-		s.write("501 5.5.4 Syntax error: what is \x16\x03\x01?\r\n")
-		return false
-	}
+	failed.upgrade = answersWith("501 5.5.4 Syntax error: what is \x16\x03\x01?\r\n")
+	flood.upgrade = floods
+	ssl.upgrade = answersWith(string(ssl3Hello()))
 	cut.upgrade = func(s *session) bool {
 		s.listen(s.z.cfg.Life)
 		resetOnClose(s.raw)
@@ -82,6 +85,10 @@ func handshakes() []Behaviour {
 			Want: with(broken, 0, "tls-failed"), Serve: failed.serve},
 		{Name: "tls-reset", Help: "Agrees to STARTTLS, and somebody resets the connection when the handshake begins.",
 			Want: with(broken, 0, "tls-failed"), Serve: cut.serve},
+		{Name: "tls-flood", Help: "Agrees to STARTTLS, and sends warnings without end.",
+			Want: with(broken, 0, "tls-failed"), Serve: flood.serve},
+		{Name: "ssl-3", Help: "Knows no TLS at all, only SSL 3.0 of 1996.",
+			Want: with(broken, 0, "tls-failed"), Serve: ssl.serve},
 		{Name: "tls-old", Help: "Knows no TLS newer than 1.0.",
 			Want: with(trusted("Postfix"), tls.VersionTLS10, "tls-old"), Serve: old.serve},
 		{Name: "client-certificate", Help: "Talks only to clients that show a certificate of their own.",
@@ -120,6 +127,35 @@ func alert(conn net.Conn, z *Zoo) {
 	if s.pause(z.cfg.Drip) {
 		s.write("\x15\x03\x01\x00\x02\x02\x50")
 	}
+}
+
+// answersWith returns an upgrade that waits for the ClientHello and answers it
+// with something else than TLS.
+func answersWith(text string) func(*session) bool {
+	return func(s *session) bool {
+		if s.listen(s.z.cfg.Life) == talked && s.write(text) {
+			s.drain()
+		}
+		return false
+	}
+}
+
+// ssl3Hello returns a ServerHello of SSL 3.0 (RFC 6101, 5.6.1.3): version,
+// random, no session, TLS_RSA_WITH_RC4_128_SHA, no compression.
+func ssl3Hello() []byte {
+	hello := slices.Concat([]byte{2, 0, 0, 38, 3, 0}, make([]byte, 32), []byte{0, 0, 5, 0})
+	return append([]byte{22, 3, 0, 0, byte(len(hello))}, hello...)
+}
+
+// floods answers a ClientHello with the TLS alert no_renegotiation, a warning
+// (RFC 5246, 7.2: content type 21, level 1, description 100), as long as it is read.
+func floods(s *session) bool {
+	warnings := strings.Repeat("\x15\x03\x01\x00\x02\x01\x64", 1000)
+	if s.listen(s.z.cfg.Life) == talked {
+		for s.write(warnings) {
+		}
+	}
+	return false
 }
 
 // A cutShort loses what is written to a connection after the first bytes.

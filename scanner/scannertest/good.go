@@ -42,7 +42,7 @@ func good() []Behaviour {
 	smtps.implicit, smtps.ehlo, smtps.ehloTLS = true, nil, authKeywords
 	inTLS := trusted("Postfix")
 	inTLS.StartTLS = scanner.StartTLSAbsent
-	return slices.Concat([]Behaviour{
+	all := slices.Concat([]Behaviour{
 		{Name: "good", Help: "A well-run mail server: STARTTLS with TLS 1.3 and a certificate that is trusted.",
 			Want: trusted("Postfix"), Serve: mx.serve},
 		{Name: "good-submission", Help: "A well-run server for mail programs: login only after STARTTLS.",
@@ -50,6 +50,10 @@ func good() []Behaviour {
 		{Name: "good-smtps", Help: "A well-run server for mail programs: TLS from the first byte.",
 			Role: targets.SMTPS, Want: inTLS, Serve: smtps.serve},
 	}, products())
+	for i := range all {
+		all[i].Good = true
+	}
+	return all
 }
 
 // products returns good servers that look like well-known products.

@@ -32,6 +32,10 @@ func malformed() []Behaviour {
 		{Name: "huge-banner", Help: "Greets with one line of 100,000 bytes.",
 			Want:  Want{Service: scanner.KindTarpit, Code: 220, Findings: []string{"banner-too-long"}},
 			Serve: greetOnly(func() string { return "220 " + Host + " " + strings.Repeat("A", 100_000) })},
+		{Name: "endless-ehlo", Help: "Never comes to the end of its answer to EHLO.",
+			Want: Want{Service: scanner.KindSMTP, Code: 220, Software: "Postfix", StartTLS: scanner.StartTLSUnknown, Size: size,
+				Findings: []string{"reply-malformed"}},
+			Serve: endlessEHLO},
 		pix(),
 	}
 }
@@ -42,6 +46,20 @@ func greetOnly(greeting func() string) func(net.Conn, *Zoo) {
 		v := postfix()
 		v.greeting, v.noQuit = []string{greeting()}, true
 		v.serve(conn, z)
+	}
+}
+
+// endlessEHLO lists keywords that do not exist, as long as they are read.
+func endlessEHLO(conn net.Conn, z *Zoo) {
+	v := postfix()
+	s := newSession(conn, z)
+	if !v.greet(s) {
+		return
+	}
+	if verb, _, err := s.command(); err != nil || verb != "EHLO" || !s.send("250-"+Host, "250-"+plainKeywords[1]) {
+		return
+	}
+	for s.write(strings.Repeat("250-X-NONSENSE\r\n", 64)) {
 	}
 }
 
@@ -93,11 +111,11 @@ func hostile() []Behaviour {
 // others returns what is not a mail server at all.
 func others() []Behaviour {
 	return []Behaviour{
-		other("http", "A web server.", "HTTP", 0, "HTTP/1.1 400 Bad Request\r\nServer: nginx\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html><h1>400 Bad Request</h1></html>"),
-		other("ssh", "A server for remote log-in.", "SSH", 0, "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3"),
-		other("imap", "A server for reading mail (IMAP).", "IMAP", 0, "* OK [CAPABILITY IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE LITERAL+ STARTTLS AUTH=PLAIN] Dovecot ready."),
-		other("pop3", "A server for fetching mail (POP3).", "POP3", 0, "+OK Dovecot ready."),
-		other("ftp", "A server for files (FTP), which greets with 220 as a mail server does.", "FTP", 220, "220 (vsFTPd 3.0.3)"),
+		other("http", "A web server.", "HTTP server", 0, "HTTP/1.1 400 Bad Request\r\nServer: nginx\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html><h1>400 Bad Request</h1></html>"),
+		other("ssh", "A server for remote log-in.", "OpenSSH 9.2p1", 0, "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3"),
+		other("imap", "A server for reading mail (IMAP).", "IMAP server", 0, "* OK [CAPABILITY IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE LITERAL+ STARTTLS AUTH=PLAIN] Dovecot ready."),
+		other("pop3", "A server for fetching mail (POP3).", "POP3 server", 0, "+OK Dovecot ready."),
+		other("ftp", "A server for files (FTP), which greets with 220 as a mail server does.", "FTP: vsftpd 3.0.3", 220, "220 (vsFTPd 3.0.3)"),
 	}
 }
 

@@ -17,11 +17,12 @@ func unwilling() []Behaviour {
 
 // refusing returns the servers that make a client wait, or refuse it.
 func refusing() []Behaviour {
-	pause, teaser, busy, rejecting, noEHLO := postfix(), postfix(), postfix(), postfix(), postfix()
+	pause, teaser, busy, later, rejecting, noEHLO := postfix(), postfix(), postfix(), postfix(), postfix(), postfix()
 	pause.pause = true
 	teaser.pause, teaser.teaser = true, "220-"+Host+" ESMTP Postfix"
 	teaser.ehlo, teaser.ehloTLS = without(plainKeywords, "PIPELINING"), without(tlsKeywords, "PIPELINING")
 	busy.greeting, busy.leave = []string{"421 4.7.0 " + Host + " Error: too many connections from {client}"}, true
+	later.greeting = []string{"450 4.7.1 <unknown[{client}]>: Client host rejected: Greylisted, try again later"}
 	rejecting.greeting = []string{"554 5.7.1 <unknown[{client}]>: Client host rejected: Access denied"}
 	goneAtEHLO := postfix()
 	goneAtEHLO.leave = true
@@ -39,6 +40,8 @@ func refusing() []Behaviour {
 			Want: slow, Serve: teaser.serve},
 		{Name: "too-many-connections", Help: "Is too busy for one more connection (421), and closes it.",
 			Want: Want{Service: scanner.KindRefusing, Code: 421}, Serve: busy.serve},
+		{Name: "try-later", Help: "Refuses this client for now (450), as greylisting does.",
+			Want: Want{Service: scanner.KindRefusing, Code: 450}, Serve: later.serve},
 		{Name: "client-rejected", Help: "Refuses this client (554), whoever it claims to be.",
 			Want: Want{Service: scanner.KindRefusing, Code: 554}, Serve: rejecting.serve},
 		{Name: "client-rejected-smtps", Help: "Refuses this client (554), inside TLS.", Role: targets.SMTPS,
@@ -47,6 +50,8 @@ func refusing() []Behaviour {
 			Want: Want{Service: scanner.KindSMTP, Code: 220, Software: "Postfix", StartTLS: scanner.StartTLSUnknown}, Serve: full.serve},
 		{Name: "greets-and-leaves", Help: "Greets, and closes the connection.",
 			Want: Want{Service: scanner.KindSMTP, Code: 220, Software: "Postfix", StartTLS: scanner.StartTLSUnknown}, Serve: goneAtEHLO.serve},
+		{Name: "deaf", Help: "Greets, and does not answer the first command.",
+			Want: Want{Service: scanner.KindSMTP, Code: 220, Software: "Postfix", StartTLS: scanner.StartTLSUnknown}, Serve: deaf},
 		{Name: "ehlo-refused", Help: "Knows only HELO, so it has no extensions and no encryption.",
 			Want:  Want{Service: scanner.KindSMTP, Code: 220, StartTLS: scanner.StartTLSUnknown, Findings: []string{"ehlo-refused"}},
 			Serve: noEHLO.serve},
@@ -105,6 +110,15 @@ func resetting(conn net.Conn, z *Zoo) {
 
 // stall is mute where the client speaks first.
 func stall(conn net.Conn, z *Zoo) { newSession(conn, z).drain() }
+
+// deaf greets, and hears nothing any more.
+func deaf(conn net.Conn, z *Zoo) {
+	v := postfix()
+	s := newSession(conn, z)
+	if v.greet(s) {
+		s.drain()
+	}
+}
 
 // tarpit drips a greeting that has no end.
 func tarpit(conn net.Conn, z *Zoo) {

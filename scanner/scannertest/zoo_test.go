@@ -274,6 +274,16 @@ var weird = map[string]func(c *client){
 		c.want(c.say("EHLO client.example.org"), "503")
 		c.quit()
 	},
+	"try-later": func(c *client) {
+		c.want(c.reply(), "450 4.7.1")
+		c.want(c.say("EHLO client.example.org"), "503")
+		c.quit()
+	},
+	"deaf": func(c *client) {
+		c.want(c.reply(), "220 ")
+		io.WriteString(c.conn, "EHLO client.example.org\r\n")
+		c.silent(100 * time.Millisecond)
+	},
 	"greets-and-leaves": func(c *client) { c.want(c.reply(), "220 "); c.end() },
 	"ehlo-refused": func(c *client) {
 		c.want(c.reply(), "220 ")
@@ -301,13 +311,11 @@ var weird = map[string]func(c *client){
 		}
 	},
 	"tls-half": func(c *client) {
-		tap := &counter{Conn: c.conn}
-		c.conn, c.r = tap, bufio.NewReader(tap)
 		c.want(c.reply(), "220")
 		c.ehlo()
 		c.want(c.say("STARTTLS"), "220 ")
-		tap.n = 0
-		c.conn.SetDeadline(time.Now().Add(time.Second))
+		tap := &counter{Conn: c.conn, most: 200}
+		c.conn = tap
 		if err := c.secure(c.lax()); !isTimeout(err) || tap.n != 200 {
 			c.t.Errorf("handshake: %v after %d bytes, want a time-out after 200", err, tap.n)
 		}
@@ -382,6 +390,12 @@ var weird = map[string]func(c *client){
 		}
 		c.quit()
 	},
+	"plaintext-for-tls": func(c *client) {
+		var rec tls.RecordHeaderError
+		if err := c.starttls(c.lax()); !errors.As(err, &rec) || string(rec.RecordHeader[:4]) != "250-" {
+			c.t.Errorf("handshake: %v, want plain text", err)
+		}
+	},
 	"ehlo-changed": func(c *client) {
 		c.want(c.reply(), "220 ")
 		before := c.ehlo()
@@ -403,8 +417,11 @@ var weird = map[string]func(c *client){
 	},
 
 	"tls-stalled": func(c *client) {
-		c.conn.SetDeadline(time.Now().Add(300 * time.Millisecond))
-		if err := c.starttls(c.lax()); !isTimeout(err) {
+		c.want(c.reply(), "220")
+		c.ehlo()
+		c.want(c.say("STARTTLS"), "220 ")
+		c.conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
+		if err := c.secure(c.lax()); !isTimeout(err) {
 			c.t.Errorf("handshake: %v, want a time-out", err)
 		}
 	},
@@ -412,6 +429,16 @@ var weird = map[string]func(c *client){
 		var rec tls.RecordHeaderError
 		if err := c.starttls(c.lax()); !errors.As(err, &rec) || string(rec.RecordHeader[:3]) != "501" {
 			c.t.Errorf("handshake: %v, want plain text", err)
+		}
+	},
+	"tls-flood": func(c *client) {
+		if err := c.starttls(c.lax()); err == nil || !strings.Contains(err.Error(), "too many ignored records") {
+			c.t.Errorf("handshake: %v, want a flood of records", err)
+		}
+	},
+	"ssl-3": func(c *client) {
+		if err := c.starttls(c.lax()); err == nil || !strings.Contains(err.Error(), "protocol version 300") {
+			c.t.Errorf("handshake: %v, want SSL 3.0", err)
 		}
 	},
 	"tls-reset": func(c *client) {
@@ -487,6 +514,14 @@ var weird = map[string]func(c *client){
 		distrusted("unknown authority")(dial(c.t, c.z, addrPort(c.conn.RemoteAddr())))
 	},
 	"wrong-name": distrusted("www.example.net"),
+	"name-only":  distrusted("legacy Common Name"),
+	"many-names": func(c *client) {
+		if n := len(c.upgrade(c.strict()).PeerCertificates[0].DNSNames); n < 10_000 {
+			c.t.Errorf("%d names", n)
+		}
+		c.quit()
+	},
+	"for-clients": distrusted("incompatible key usage"),
 	"negative-serial": func(c *client) {
 		cert, err := c.z.Certificate(CertNegativeSerial)
 		if err != nil {
@@ -528,6 +563,15 @@ var weird = map[string]func(c *client){
 		}
 		c.quit()
 	},
+	"endless-ehlo": func(c *client) {
+		c.reply()
+		io.WriteString(c.conn, "EHLO client.example.org\r\n")
+		for i := range 2000 {
+			if line, err := c.r.ReadString('\n'); err != nil || !strings.HasPrefix(line, "250-") {
+				c.t.Fatalf("line %d: %q, %v", i, line, err)
+			}
+		}
+	},
 	"data-after-quit": func(c *client) {
 		c.reply()
 		io.WriteString(c.conn, "QUIT\r\n")
@@ -563,13 +607,17 @@ var weird = map[string]func(c *client){
 	},
 }
 
-// A counter counts the bytes that were read from a connection.
+// A counter counts the bytes that were read from a connection, and does not wait
+// long for more than there should be.
 type counter struct {
 	net.Conn
-	n int
+	n, most int
 }
 
 func (c *counter) Read(p []byte) (int, error) {
+	if c.n >= c.most {
+		c.Conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	}
 	n, err := c.Conn.Read(p)
 	c.n += n
 	return n, err
@@ -635,6 +683,9 @@ func TestEveryBehaviourIsDescribed(t *testing.T) {
 		}
 		seen[b.Name] = true
 		shown[b.Want.Service] = true
+		if b.Good && len(b.Want.Findings)+len(b.Want.Named) > 0 {
+			t.Errorf("%s is good, and has findings", b.Name)
+		}
 		if !strings.HasSuffix(b.Help, ".") || b.Serve == nil || !slices.Contains(kinds, b.Want.Service) {
 			t.Errorf("%s: help %q, service %q", b.Name, b.Help, b.Want.Service)
 		}
@@ -661,8 +712,8 @@ func TestEarlyTalkersAreCountedAndRefused(t *testing.T) {
 	for _, name := range []string{"good", "greet-pause", "teaser", "tarpit", "mute", "endless"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := quick
-			cfg.Turn = time.Second // the client's bytes are there long before it is over
+			// The client's bytes are there long before this is over.
+			cfg := Config{Turn: 10 * time.Second, GreetPause: 10 * time.Second, Drip: quick.Drip}
 			z := open(t, cfg)
 			b, _ := Find(name)
 			c := call(t, z, b)
@@ -670,6 +721,7 @@ func TestEarlyTalkersAreCountedAndRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			if name == "mute" {
+				eventually(t, func() bool { return z.Counts().Pregreets == 1 })
 				c.silent(50 * time.Millisecond)
 			} else {
 				said, _ := io.ReadAll(c.r)
@@ -715,7 +767,7 @@ func TestRudenessIsCounted(t *testing.T) {
 			c := call(t, z, good)
 			c.want(c.reply(), "220 ")
 			test.rude(c)
-			z.closeWithin(time.Second)
+			z.closeWithin(10 * time.Second)
 			if got := z.Counts(); got != test.want {
 				t.Errorf("counts %+v, want %+v", got, test.want)
 			}
@@ -783,13 +835,14 @@ func TestLoadOfAnAddress(t *testing.T) {
 	z := open(t, quick)
 	mute, _ := Find("mute")
 	good, _ := Find("good")
+	addr := netip.MustParseAddr("127.0.0.1")
 	first := call(t, z, mute)
 	call(t, z, mute)
+	eventually(t, func() bool { return z.Load(addr).Accepted == 2 })
 	c := call(t, z, good)
 	c.reply()
 	c.quit()
 	first.conn.Close()
-	addr := netip.MustParseAddr("127.0.0.1")
 	if got, want := z.Load(addr), (Load{Accepted: 3, Most: 3}); got != want {
 		t.Errorf("load %+v, want %+v", got, want)
 	}
@@ -875,13 +928,24 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 	}
 }
 
-// settled waits until no more than want goroutines are left, or 2 s: one that
+// settled waits until no more than want goroutines are left, or 10 s: one that
 // has signalled its end may need a moment to be gone.
 func settled(want int) int {
-	for end := time.Now().Add(2 * time.Second); runtime.NumGoroutine() > want && time.Now().Before(end); {
-		runtime.Gosched()
+	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > want && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
 	}
 	return runtime.NumGoroutine()
+}
+
+// eventually waits until something that is sure to come has come.
+func eventually(t *testing.T, come func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !come(); {
+		if time.Now().After(end) {
+			t.Fatal("it did not come in 10 s")
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func TestCertificateThatDoesNotExist(t *testing.T) {
