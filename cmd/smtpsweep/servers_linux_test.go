@@ -29,6 +29,7 @@ func TestRealServers(t *testing.T) {
 		hosts = append(hosts, s.name)
 		s.needed(t)
 	}
+	systemProgram(t, "chroot")
 	lab.Run(t, lab.Config{Hosts: hosts, Binary: true}, func(t *testing.T, l *lab.Lab) {
 		mountRoots(t)
 		t.Cleanup(func() { nothingRuns(t) })
@@ -47,7 +48,7 @@ func TestRealServers(t *testing.T) {
 				conversations[name] = map[string]int{}
 			}
 			conversations[name][r.cell["port"]]++
-			t.Run(fmt.Sprintf("%s %s by %s", r.cell["address"], r.cell["port"], r.cell["target"]), func(t *testing.T) { r.check(t, name) })
+			t.Run(fmt.Sprintf("%s %s by %s", r.cell["address"], r.cell["port"], r.cell["target"]), func(t *testing.T) { r.check(t, name, ca) })
 		}
 		for _, s := range servers {
 			t.Run("log of "+s.name, func(t *testing.T) { s.checkLog(t, conversations[s.name]) })

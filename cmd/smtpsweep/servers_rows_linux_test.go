@@ -1,11 +1,14 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/smtpsweep/smtpsweep/scanner/scannertest/lab"
 )
@@ -106,13 +109,13 @@ var serverRows = map[string]map[int]serverRow{
 }
 
 // check compares a row with the truth about its port.
-func (r *foundRow) check(t *testing.T, server string) {
+func (r *foundRow) check(t *testing.T, server string, ca *testCA) {
 	port, _ := strconv.Atoi(r.cell["port"])
 	truth, ok := serverRows[server][port]
 	if !ok {
 		t.Fatalf("nothing was to be scanned there: %v", r.cell)
 	}
-	want := truth.cells(server)
+	want := truth.cells(server, ca)
 	want["host"], want["source"] = "", lab.ScannerAddr4.String()
 	if strings.Contains(r.cell["address"], ":") {
 		want["source"] = lab.ScannerAddr6.String()
@@ -131,7 +134,11 @@ func (r *foundRow) check(t *testing.T, server string) {
 			t.Errorf("%s: got %q, want %q", column, got, value)
 		}
 	}
-	for column, pattern := range map[string]string{"banner": truth.banner, "software": truth.software} {
+	patterns := map[string]string{"banner": truth.banner, "software": truth.software, "tls_cipher": ""}
+	if truth.tls {
+		patterns["tls_cipher"] = `TLS_(AES|CHACHA20)_\w+` // those of TLS 1.3
+	}
+	for column, pattern := range patterns {
 		if got := r.cell[column]; !regexp.MustCompile("^(" + pattern + ")$").MatchString(got) {
 			t.Errorf("%s: got %q, want a match of %s", column, got, pattern)
 		}
@@ -141,16 +148,20 @@ func (r *foundRow) check(t *testing.T, server string) {
 }
 
 // cells returns the truth as cells of the CSV file.
-func (w serverRow) cells(server string) map[string]string {
+func (w serverRow) cells(server string, ca *testCA) map[string]string {
 	m := map[string]string{
 		"state": "open", "reason": "syn-ack", "service": "smtp", "code": "220", "attempts": "1", "icmp": "", "icmp_from": "",
 		"starttls": w.starttls, "tls_version": "", "cert_names": "", "cert_subject": "", "cert_issuer": "", "cert_trust": "", "cert_name_ok": "",
+		"cert_sha256": "", "cert_not_after": "",
 		"auth": w.auth, "auth_tls": w.authTLS, "size": w.size, "ehlo": w.ehlo, "finding": w.finding, "error": w.err,
 	}
 	if w.tls {
 		host := server + ".example.org"
 		m["tls_version"], m["cert_trust"], m["cert_names"], m["cert_subject"] = "1.3", "trusted", host, "CN="+host
 		m["cert_issuer"] = "CN=" + testCAName
+		leaf := ca.issued[host]
+		m["cert_sha256"] = fmt.Sprintf("%x", sha256.Sum256(leaf.Raw))
+		m["cert_not_after"] = leaf.NotAfter.UTC().Format(time.RFC3339)
 	}
 	if w.service != "" {
 		m["service"] = w.service
@@ -180,6 +191,12 @@ func (r *foundRow) checkTimes(t *testing.T, truth serverRow, server string) {
 
 // checkDialogue compares what was said, and that the greeting was waited for.
 func (r *foundRow) checkDialogue(t *testing.T, truth serverRow) {
+	name := new(commonFlags).heloName()
+	if source, _ := netip.ParseAddr(r.cell["source"]); name == "" && source.Is4() {
+		name = "[" + source.String() + "]"
+	} else if name == "" {
+		name = "[IPv6:" + source.String() + "]"
+	}
 	var said []string
 	heard := 0
 	for _, line := range r.journal.Transcript {
@@ -189,7 +206,10 @@ func (r *foundRow) checkDialogue(t *testing.T, truth serverRow) {
 		if line.From != "C" {
 			continue
 		}
-		verb, _, _ := strings.Cut(line.Text, " ")
+		verb, arg, _ := strings.Cut(line.Text, " ")
+		if verb == "EHLO" && arg != name {
+			t.Errorf("EHLO %s, want %s", arg, name)
+		}
 		if said = append(said, verb); len(said) == 1 && heard != strings.Count(r.cell["banner"], " | ")+1 {
 			t.Errorf("spoke after %d lines of the greeting %q", heard, r.cell["banner"])
 		}

@@ -56,6 +56,22 @@ func (s *mailServer) program() string {
 	return filepath.Join(mtasDir(), s.pkg, strings.TrimPrefix(s.command[0], "/mta"))
 }
 
+// systemProgram returns the path of a program of the system. Those of
+// administrators are in folders that not every PATH has.
+func systemProgram(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	for _, dir := range []string{"/usr/sbin", "/sbin"} {
+		if err != nil {
+			path, err = exec.LookPath(filepath.Join(dir, name))
+		}
+	}
+	if err != nil {
+		cannotTest(t, "%s is missing: %v", name, err)
+	}
+	return path
+}
+
 // host returns the server's name in greeting and certificate.
 func (s *mailServer) host() string { return s.name + ".example.org" }
 
@@ -140,7 +156,7 @@ func prepareSendmail(t *testing.T, r rootDir, l *lab.Lab) {
 	}
 	r.copyTemplate(t, "sendmail.mc", "etc/mail/sendmail.mc")
 	var stderr bytes.Buffer
-	cmd := l.Command("sendmail", "chroot", args...)
+	cmd := l.Command("sendmail", systemProgram(t, "chroot"), args...)
 	cmd.Stderr = &stderr
 	cf, err := cmd.Output()
 	if err != nil {
@@ -183,7 +199,7 @@ func startServer(t *testing.T, l *lab.Lab, ca *testCA, s *mailServer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := l.Command(s.name, "chroot", append([]string{string(r)}, s.command...)...)
+	cmd := l.Command(s.name, systemProgram(t, "chroot"), append([]string{string(r)}, s.command...)...)
 	cmd.Stdout, cmd.Stderr = said, said
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	if err := cmd.Start(); err != nil {
@@ -285,6 +301,8 @@ type testCA struct {
 	pem  string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
+
+	issued map[string]*x509.Certificate // by name
 }
 
 const testCAName = "authority of the test"
@@ -304,7 +322,7 @@ func newTestCA(t *testing.T) *testCA {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &testCA{pem: pemText("CERTIFICATE", der), cert: cert, key: key}
+	return &testCA{pem: pemText("CERTIFICATE", der), cert: cert, key: key, issued: map[string]*x509.Certificate{}}
 }
 
 // issue returns a certificate for a name and its key, as PEM.
@@ -321,6 +339,9 @@ func (ca *testCA) issue(t *testing.T, name string) (cert, key string) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, ca.cert, k.Public(), ca.key)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if ca.issued[name], err = x509.ParseCertificate(der); err != nil {
 		t.Fatal(err)
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(k)
