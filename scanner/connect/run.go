@@ -59,6 +59,9 @@ func newRun(e *Engine, q scanner.Queue, emit func(scanner.Observation)) *run {
 		retried:  map[targets.Target]putBack{},
 		noted:    map[string]bool{},
 	}
+	if e.Patience > 0 { // whoever has less patience than that does not wait for the park
+		r.greeting = min(r.greeting, e.Patience)
+	}
 	r.limit.Store(int64(r.max))
 	return r
 }
