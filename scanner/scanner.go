@@ -37,7 +37,7 @@ type Queue interface {
 	// Retry puts a job back, its connection closed, to be dialled after a delay.
 	Retry(job Job, after time.Duration)
 	// Wake registers a function that is called, without locks held, when a
-	// Done or Retry may have made a job ready, or Stop was called.
+	// Done or Retry may have made a job ready.
 	Wake(func())
 }
 

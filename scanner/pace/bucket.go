@@ -34,9 +34,8 @@ const none int32 = -1
 
 // A node is a job that is kept back: in a list, or among the timers.
 type node struct {
-	job   scanner.Job
-	next  int32
-	again bool // put back by Retry
+	job  scanner.Job
+	next int32
 }
 
 // A list is a queue of nodes.

@@ -218,7 +218,6 @@ func (s *Scheduler) Retry(job scanner.Job, after time.Duration) {
 	s.mu.Lock()
 	wake := s.leave(job)
 	n := s.keep(job)
-	s.nodes[n].again = true
 	s.due.push(timer{at: at, node: n})
 	s.wakeAndUnlock(wake || s.due[0].node == n && s.due[0].at == at)
 }
@@ -244,32 +243,6 @@ func (s *Scheduler) Wake(f func()) {
 	s.mu.Lock()
 	s.wakers = append(s.wakers, f)
 	s.mu.Unlock()
-}
-
-// Stop ends the source: no target is handed out that was not before. Jobs that
-// were put back by Retry still come. It returns the targets that had been pulled
-// from the source and were never handed out.
-func (s *Scheduler) Stop() []targets.Target {
-	s.mu.Lock()
-	s.ended = true
-	var left []targets.Target
-	if s.peeked {
-		left, s.peeked = append(left, s.next), false
-	}
-	for _, h := range s.space.hosts {
-		waiting := h.waiting
-		h.waiting = emptyList
-		for n := s.pop(&waiting); n != none; n = s.pop(&waiting) {
-			if s.nodes[n].again {
-				s.push(&h.waiting, n)
-			} else {
-				left = append(left, s.drop(n).Target)
-			}
-		}
-		s.settle(h)
-	}
-	s.wakeAndUnlock(true)
-	return left
 }
 
 func (s *Scheduler) wakeAndUnlock(wake bool) {

@@ -369,29 +369,6 @@ func TestDoneWakesOnlyWhenAJobBecameReadyOrAllIsOver(t *testing.T) {
 	}
 }
 
-func TestStopKeepsOnlyWhatWasHandedOut(t *testing.T) {
-	m := newSim(Config{HostLimit: 1}, addresses(10, 2, 1))
-	m.busy = func() time.Duration { return time.Hour }
-	m.step() // two hosts: two out, eight held
-	m.s.Retry(m.got[0].job, time.Second)
-	woken := false
-	m.s.Wake(func() { woken = true })
-	left := m.s.Stop()
-	if len(left) != 8 || !woken {
-		t.Errorf("Stop returned %d targets, woken %v, want 8, true", len(left), woken)
-	}
-	m.s.Done(m.got[1].job)
-	m.now += time.Second
-	job, _, ok := m.s.Next(m.clock())
-	if !ok || job != m.got[0].job {
-		t.Fatalf("got %v, %v, want the retried job", job, ok)
-	}
-	m.s.Done(job)
-	if _, _, ok := m.s.Next(m.clock()); ok {
-		t.Error("ok after Stop and the last Done")
-	}
-}
-
 func TestIPv6SubnetsAre48s(t *testing.T) {
 	i := 0
 	m := newSim(Config{SubnetRate: 1}, func() (targets.Target, bool) {
