@@ -44,7 +44,7 @@ func reportWords() (words []string) {
 		words = append(words, "cert_trust="+string(s))
 	}
 	for _, f := range smtp.Findings() {
-		words = append(words, f.Code)
+		words = append(words, f)
 	}
 	return append(words, "egress-25-suspect", "locally-intercepted", "inside-view", "descriptors-short", "source-ports-short", "memory-short", "parked-limit")
 }

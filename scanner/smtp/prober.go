@@ -3,8 +3,8 @@
 //
 // Start with [Prober]; its Probe holds the conversation (greeting, EHLO,
 // STARTTLS, certificate, EHLO again, QUIT) and fills a [scanner.Service].
-// [Judge] says what a certificate chain is worth, [Findings] what each finding
-// code means. The package never dials, never sends MAIL, RCPT, AUTH or VRFY,
+// [Judge] says what a certificate chain is worth, [Findings] lists the finding
+// codes. The package never dials, never sends MAIL, RCPT, AUTH or VRFY,
 // and never cleans what a stranger sent: it only bounds it.
 package smtp
 
