@@ -2,28 +2,44 @@ package explain
 
 import "strings"
 
+// A numbered is a line of a text, with its end, and its number, from 1.
+type numbered struct {
+	number int
+	text   string
+}
+
 // reportOf returns of a bounce what reports: not the mail that came back with
 // it, which may be about anything, nor the header fields that tell of the way of
 // the bounce itself. Any other text stays as it is.
 func reportOf(text string) string {
 	var b strings.Builder
+	for _, l := range reportLines(text) {
+		b.WriteString(l.text)
+	}
+	return b.String()
+}
+
+// reportLines returns the lines of what reports.
+func reportLines(text string) []numbered {
+	var all, kept []numbered
 	dropped := false // the field of this line
 	for line := range strings.Lines(text) {
+		all = append(all, numbered{len(all) + 1, line})
 		start := lowerASCII(strings.TrimSpace(line[:min(len(line), 128)]))
-		if b.Len() > 0 && beginsReturnedMail(start) {
+		if len(kept) > 0 && beginsReturnedMail(start) {
 			break
 		}
 		if line[0] != ' ' && line[0] != '\t' { // else the field goes on (RFC 5322, 2.2.3)
 			dropped = isTraceField(start)
 		}
-		if !dropped && (b.Len() > 0 || start != "") {
-			b.WriteString(line)
+		if !dropped && (len(kept) > 0 || start != "") {
+			kept = append(kept, all[len(all)-1])
 		}
 	}
-	if b.Len() == 0 {
-		return text
+	if kept == nil {
+		return all
 	}
-	return b.String()
+	return kept
 }
 
 // returnedMails are how lines begin after which the mail comes that was not

@@ -177,8 +177,21 @@ func (p pair) topic() topic {
 	}
 	t.name = strings.Join(names, ", ")
 	t.id = t.name
-	t.source = strings.Join(sources, "; ")
+	t.source = joinSources(sources)
 	return t
+}
+
+// joinSources names each of some sources once.
+func joinSources(sources []string) string {
+	var all []string
+	for _, s := range sources {
+		for part := range strings.SplitSeq(s, "; ") {
+			if !slices.Contains(all, part) {
+				all = append(all, part)
+			}
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // add appends what a code says.

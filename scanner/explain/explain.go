@@ -31,6 +31,7 @@ const (
 // whoever prints them cleans them.
 type Explanation struct {
 	Input      string   // the text, at most MaxInput bytes
+	Line       int      // line of the text that it is about, from 1; 0 if there is one only, or several say it together
 	Recognised string   // what it was taken for: "SMTP reply 554, enhanced status 5.7.1"
 	Means      []string // in plain words; at least one
 	Cause      []string // likely causes, the likeliest first
@@ -50,26 +51,59 @@ func Explain(text string) []Explanation {
 	if strings.TrimSpace(text) == "" {
 		return nil
 	}
-	var found []topic
 	told := reportOf(text)
-	if own := ownWords(text); own != nil {
-		found = own
-	} else {
-		flat := flatten(told)
-		found = append(found, findWordings(flat)...)
-		found = append(found, findOwn(told)...)
-		found = append(found, findCodes(told)...)
-		found = append(found, findShape(flat)...)
-	}
+	found := find(told)
 	if found == nil {
 		return nil
 	}
-	names := subjectOf(told)
+	about, lines := readSubject(told), linesOf(reportLines(text))
 	out := make([]Explanation, len(found))
 	for i, t := range found {
-		out[i] = t.explanation(text, names)
+		names := about
+		line, ok := lines[t.id]
+		if ok {
+			names = about.on(line.text)
+		}
+		out[i] = t.explanation(text, names.replacer())
+		out[i].Line = line.number
 	}
 	return out
+}
+
+// find returns what is recognised in a text: words of our own, if it has no
+// others, and else the wordings and codes of others.
+func find(text string) []topic {
+	if own := ownWords(text); own != nil {
+		return own
+	}
+	flat := flatten(text)
+	found := findWordings(flat)
+	found = append(found, findOwn(text)...)
+	found = append(found, findCodes(text)...)
+	return append(found, findShape(flat)...)
+}
+
+// linesOf returns the first line on which each topic stands, by its id; nothing
+// of a text of one line.
+func linesOf(lines []numbered) map[string]numbered {
+	said := 0
+	for _, l := range lines {
+		if strings.TrimSpace(l.text) != "" {
+			said++
+		}
+	}
+	if said < 2 {
+		return nil
+	}
+	at := map[string]numbered{}
+	for _, l := range lines {
+		for _, t := range find(l.text) {
+			if _, ok := at[t.id]; !ok {
+				at[t.id] = l
+			}
+		}
+	}
+	return at
 }
 
 // A topic is one entry of the dictionaries.

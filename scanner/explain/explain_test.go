@@ -557,3 +557,57 @@ func FuzzExplain(f *testing.F) {
 		}
 	})
 }
+
+func TestEachAnswerSaysWhichLineItIsAbout(t *testing.T) {
+	log := `
+2026-11-21T10:00:00 mx postfix/smtp[1]: A1: to=<a@example.net>, relay=mx.example.net[198.51.100.25]:25, dsn=2.0.0, status=sent (250 2.0.0 Ok)
+2026-11-21T10:00:01 mx postfix/smtp[1]: A2: to=<b@example.com>, relay=none, dsn=4.4.1, status=deferred (connect to mx.example.com[198.51.100.26]:25: Connection refused)
+
+2026-11-21T10:00:02 mx postfix/smtp[1]: A3: to=<c@example.org>, relay=mx.example.org[198.51.100.27]:587, dsn=5.7.8, status=bounced (535 5.7.8 Error: authentication failed)
+`
+	want := map[string]int{"connection refused": 3, "SMTP reply 535, enhanced status 5.7.8": 5, "enhanced status 4.4.1": 3}
+	for _, e := range Explain(log) {
+		if line, ok := want[e.Recognised]; ok && line != e.Line {
+			t.Errorf("%s: line %d, want %d", e.Recognised, e.Line, line)
+		}
+		delete(want, e.Recognised)
+		if e.Line == 0 {
+			t.Errorf("%s: of no line", e.Recognised)
+		}
+		if see := strings.Join(e.See, "\n"); e.Recognised == "connection refused" && !strings.Contains(see, "nc -vz mx.example.com 25") {
+			t.Errorf("of line %d, and the commands are about another host:\n%s", e.Line, see)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("not recognised: %v, but %q", want, recognised(Explain(log)))
+	}
+	for _, e := range Explain("\n554 5.7.1 Relay access denied\n\n") {
+		if e.Line != 0 {
+			t.Errorf("%s of a text of one line: line %d", e.Recognised, e.Line)
+		}
+	}
+	got := map[string]int{}
+	for _, e := range Explain("454-4.7.0 Relay access\n454 4.7.0 denied") {
+		got[e.Recognised] = e.Line
+	}
+	if want := map[string]int{"relaying refused": 0, "SMTP reply 454, enhanced status 4.7.0": 1}; fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("of a reply of two lines: got %v, want %v", got, want)
+	}
+}
+
+func TestEachSourceIsNamedOnce(t *testing.T) {
+	for text, want := range map[string]string{
+		"535 5.7.8 authentication failed": "RFC 4954, section 6",
+		"550 5.1.1 User unknown":          "RFC 3463, section 3.2; RFC 5321, section 4.2.3",
+	} {
+		var got string
+		for _, e := range Explain(text) {
+			if strings.HasPrefix(e.Recognised, "SMTP reply") {
+				got = e.Source
+			}
+		}
+		if got != want {
+			t.Errorf("%q: source %q, want %q", text, got, want)
+		}
+	}
+}

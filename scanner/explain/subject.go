@@ -10,9 +10,28 @@ import (
 // into commands: {host} and {ip} of the other server, {me} and {rme} of the
 // sending machine (rme: in the reversed form of RFC 5782), {domain} of a sender.
 // What the text does not say is a documentation name.
-func subjectOf(text string) *strings.Replacer {
-	s := subject{host: "mx.example.net", me: netip.AddrFrom4([4]byte{192, 0, 2, 25}), domain: "example.org"}
+func subjectOf(text string) *strings.Replacer { return readSubject(text).replacer() }
+
+// readSubject finds who a text is about.
+func readSubject(text string) *subject {
+	s := &subject{host: "mx.example.net", me: netip.AddrFrom4([4]byte{192, 0, 2, 25}), domain: "example.org"}
 	s.read(text)
+	return s
+}
+
+// on returns who a line of the text is about: whom it names, and for the rest as
+// the text.
+func (s *subject) on(line string) *subject {
+	t := &subject{me: s.me, domain: s.domain}
+	t.read(line)
+	if t.host == "" {
+		t.host, t.ip = s.host, s.ip
+	}
+	return t
+}
+
+// replacer puts the subject into commands.
+func (s *subject) replacer() *strings.Replacer {
 	ip := s.host
 	if s.ip.IsValid() {
 		ip = s.ip.String()
