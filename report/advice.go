@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -12,7 +13,7 @@ const maxAdvice = 5
 // ready; its memory is bounded however long the run is.
 type Advisor struct {
 	hints   map[hintKey]*hint
-	order   []hintKey      // as they came
+	order   []*hint        // as they came
 	senders map[string]int // keys of a code that differ in their sender
 }
 
@@ -29,6 +30,7 @@ const maxSenders = 64
 
 // A hint is the first endpoint with one kind of trouble, and how many there are.
 type hint struct {
+	key   hintKey
 	grade int // most severe first: 0
 	where string
 	what  string
@@ -36,27 +38,34 @@ type hint struct {
 	count uint64
 }
 
-// adviceTable holds the findings worth a hint, the most severe first: what
-// someone does to the conversation, then what stops mail, then what is risky.
+// adviceTable holds what is worth a hint, the most severe first: who reads or
+// changes the conversation, who reads passwords, which encryption is worth
+// nothing, then why mail does not get through, and oddities at the end.
 var adviceTable = []struct{ code, what string }{
 	{"plaintext-after-220", "plain text slipped in before TLS"},
 	{"starttls-masked", "a device on the way overwrites STARTTLS"},
 	{"command-masked", "a device on the way overwrites commands"},
-	{"cert-expired", "certificate"},
+	{"auth-without-tls", "accepts passwords without TLS"},
 	{"cert-bad", "certificate is unusable"},
+	{"cert-expired", "certificate expired"},
+	{"cert-not-yet-valid", "certificate is not valid yet"},
+	{"cert-name-mismatch", "certificate is for another name"},
 	{"tls-failed", "TLS fails"},
 	{"tls-stalled", "TLS stalls"},
 	{"starttls-refused", "STARTTLS is listed and refused"},
-	{"refusing", "refuses this machine"},
-	{"wrong-mode", "TLS where plain text is expected, or the reverse"},
-	{"filtered", "is stopped by"},
-	{"auth-without-tls", "accepts passwords without TLS"},
-	{"cert-name-mismatch", "certificate is for another name"},
-	{"cert-not-yet-valid", "certificate is not valid yet"},
 	{"client-cert-required", "wants a client certificate"},
-	{"ehlo-refused", "refuses EHLO"},
+	{"filtered", "is stopped by"},
+	{"refusing", "refuses this machine"},
 	{"mute", "accepts connections and says nothing"},
+	{"closing", "closes the connection before a greeting"},
+	{"ehlo-refused", "refuses EHLO"},
+	{"banner-masked", "a device on the way overwrites the greeting"}, // and mostly more: then the first line says it
+	{"wrong-mode", "TLS where plain text is expected, or the reverse"},
+	{"other", "does not speak SMTP"},
 	{"tls-old", "outdated TLS"},
+	{"starttls-inside-tls", "offers STARTTLS inside TLS"},
+	{"reply-malformed", "breaks the grammar of SMTP"},
+	{"tarpit", "keeps clients waiting without end"},
 	{"unreachable", "no host or no way there, says"}, // usually nobody is there: no fault of who says so
 }
 
@@ -70,25 +79,33 @@ func (a *Advisor) Add(r *Row) {
 	}
 	switch service := c[ColService]; service {
 	case "refusing":
-		a.add(r, hintKey{code: service}, "", replyCodes(r))
-	case "wrong-mode", "mute", "tls-failed":
+		a.add(r, hintKey{code: service}, "", firstOf(replyCodes(r), service))
+	case "":
+		a.addSender(r)
+	default:
 		if !hasFinding(r, service) {
 			a.add(r, hintKey{code: service}, "", service)
-		}
-	case "":
-		// no-neighbor is our own kernel's message: there is nobody, and nobody stops us.
-		if c[ColState] == "filtered" && c[ColICMPFrom] != "" && c[ColICMPFrom] != c[ColAddress] && c[ColReason] != "no-neighbor" {
-			key := hintKey{code: "filtered", ask: c[ColReason], from: c[ColICMPFrom]}
-			switch key.ask {
-			case "host-unreach", "net-unreach", "time-exceeded":
-				key.code = "unreachable"
-			}
-			a.add(r, key, key.from+" (ICMP "+c[ColICMP]+")", key.ask)
 		}
 	}
 	if c[ColCertTrust] == "expired" && !hasFinding(r, "cert-expired") {
 		a.add(r, hintKey{code: "cert-expired"}, "", "cert-expired")
 	}
+}
+
+// addSender looks at a row of which an ICMP message is all that is known.
+func (a *Advisor) addSender(r *Row) {
+	c := &r.Cells
+	// no-neighbor is our own kernel's message: there is nobody, and nobody stops us.
+	if c[ColState] != "filtered" || c[ColICMPFrom] == "" || c[ColReason] == "no-neighbor" {
+		return
+	}
+	key := hintKey{code: "filtered", ask: c[ColReason], from: c[ColICMPFrom]}
+	if key.from == c[ColAddress] {
+		key.from = itself
+	} else if key.ask == "host-unreach" || key.ask == "net-unreach" || key.ask == "time-exceeded" {
+		key.code = "unreachable"
+	}
+	a.add(r, key, key.from+" (ICMP "+c[ColICMP]+")", key.ask)
 }
 
 // add counts one trouble.
@@ -110,16 +127,24 @@ func (a *Advisor) add(r *Row, key hintKey, more, ask string) {
 		what += " " + more
 	}
 	if day, _, _ := strings.Cut(r.Cells[ColCertNotAfter], "T"); code == "cert-expired" && day != "" {
-		what += " expired " + day
-	} else if code == "cert-expired" {
-		what += " expired"
+		what += " " + day
 	}
 	if a.hints == nil {
 		a.hints, a.senders = make(map[hintKey]*hint), make(map[string]int)
 	}
 	a.senders[code]++
-	a.hints[key] = &hint{grade: grade, where: string(appendEndpoint(nil, r)), what: what, ask: ask, count: 1}
-	a.order = append(a.order, key)
+	h := &hint{key: key, grade: grade, where: whereOf(r), what: what, ask: ask, count: 1}
+	a.hints[key] = h
+	a.order = append(a.order, h)
+}
+
+// whereOf says which endpoint a row is of: "192.0.2.7:25 (mx2.example.org)".
+func whereOf(r *Row) string {
+	s := string(appendEndpoint(nil, r))
+	if host := r.Cells[ColHost]; host != "" && r.Cells[ColAddress] != "" {
+		s += " (" + host + ")"
+	}
+	return s
 }
 
 // replyCodes returns the codes of a first reply, "554 5.7.1", and nothing else of
@@ -133,22 +158,62 @@ func replyCodes(r *Row) string {
 	return code
 }
 
-// Lines returns at most five hints, the most severe first:
-// "10.20.30.19:25 certificate expired 2026-08-15: smtpsweep explain cert-expired".
+// maxMore is how wide the lines are that name what has no line of its own.
+const maxMore = 90
+
+// Lines returns at most five hints, the most severe first, and how many more
+// there are: "10.20.30.19:25 certificate expired 2026-08-15: smtpsweep explain
+// cert-expired". Who sends ICMP keeps no other trouble out: a second sender has a
+// line only if there is room.
 func (a *Advisor) Lines() []string {
-	keys := slices.Clone(a.order)
-	slices.SortStableFunc(keys, func(x, y hintKey) int { return a.hints[x].grade - a.hints[y].grade })
+	hints := slices.Clone(a.order)
+	byGrade := func(x, y *hint) int {
+		return cmp.Or(cmp.Compare(x.grade, y.grade), cmp.Compare(y.count, x.count))
+	}
+	slices.SortStableFunc(hints, byGrade)
+	var first, again []*hint
+	for i, h := range hints {
+		if i > 0 && h.grade == hints[i-1].grade {
+			again = append(again, h)
+		} else {
+			first = append(first, h)
+		}
+	}
+	hints = slices.Concat(first, again)
+	shown := min(len(hints), maxAdvice)
+	slices.SortStableFunc(hints[:shown], byGrade)
+	slices.SortStableFunc(hints[shown:], byGrade)
 	var lines []string
-	for _, key := range keys[:min(len(keys), maxAdvice)] {
-		h := a.hints[key]
+	for _, h := range hints[:shown] {
 		s := h.where + " " + h.what
 		if h.count > 1 {
 			s += " (" + thousands(h.count-1) + " more)"
 		}
-		if h.ask != "" {
-			s += ": smtpsweep explain " + h.ask
-		}
-		lines = append(lines, s)
+		lines = append(lines, s+": smtpsweep explain "+h.ask)
 	}
-	return lines
+	return append(lines, moreHints(hints[:shown], hints[shown:])...)
+}
+
+// word returns what to ask smtpsweep explain about a hint's kind of trouble.
+func (h *hint) word() string { return firstOf(h.key.ask, h.key.code) }
+
+// moreHints names the kinds of trouble that have no line of their own.
+func moreHints(shown, rest []*hint) []string {
+	var words []string
+	senders := map[string]int{}
+	for _, h := range rest {
+		if senders[h.word()]++; senders[h.word()] == 1 {
+			words = append(words, h.word())
+		}
+	}
+	if len(words) == 0 {
+		return nil
+	}
+	kinds := counted(uint64(len(words)), "more kind of trouble", "more kinds of trouble")
+	for i, word := range words {
+		if slices.ContainsFunc(shown, func(h *hint) bool { return h.word() == word }) {
+			words[i] += " from " + counted(uint64(senders[word]), "other sender", "other senders")
+		}
+	}
+	return wrap("and "+kinds+": "+strings.Join(words, ", ")+" (smtpsweep explain WORD)", maxMore)
 }

@@ -55,17 +55,12 @@ func (e *mdEncoder) host(lines []line) error {
 	}
 	for _, ln := range lines {
 		e.rows++
-		noteText := cut(ln.note, maxCellWidth, false)
-		if ln.host != "" && ln.address != "" {
-			noteText = join(ln.host, noteText)
-		}
 		state := mdText(ln.state)
 		if ln.state == "open" {
 			state = "**open**"
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n",
-			mdText(cut(firstOf(ln.address, ln.host, ln.target), maxAddress, false)), ln.port, state, mdText(ln.reason),
-			mdText(cut(ln.answers, maxAnswers, false)), mdText(ln.encryption), mdText(noteText))
+			mdText(ln.place()), ln.port, state, mdText(ln.reason), mdText(ln.answers), mdText(ln.encryption), mdText(joinNotes(ln.via(), ln.note)))
 	}
 	_, err := io.WriteString(e.w, b.String())
 	return err
@@ -132,7 +127,7 @@ func (e *mdEncoder) Close(t Totals) error {
 		b.WriteString("\nNote: " + mdText(Clean(n)) + "\n")
 	}
 	if !t.Complete {
-		b.WriteString("\nNot every endpoint has been looked at.\n")
+		b.WriteString("\n" + mdText(t.incomplete()) + "\n")
 	}
 	_, err := io.WriteString(e.w, b.String())
 	return err

@@ -88,7 +88,7 @@ func (e *xmlEncoder) Row(r *Row) error {
 		}
 	}
 	if key.address == "" { // a name without an address: no host, says nmap too
-		return e.target(firstOf(key.host, key.target))
+		return e.target(key.place())
 	}
 	h := &e.host
 	h.key = key
@@ -336,7 +336,7 @@ func (e *xmlEncoder) Close(t Totals) error {
 	attr(b, "summary", Summary(t))
 	attr(b, "exit", exit)
 	if !t.Complete {
-		attr(b, "errormsg", "not every endpoint has been looked at")
+		attr(b, "errormsg", t.incomplete())
 	}
 	fmt.Fprintf(b, "/><hosts up=\"%d\" down=\"%d\" total=\"%d\"/>\n</runstats>\n</nmaprun>\n", e.up, e.down, e.total)
 	return e.flush()

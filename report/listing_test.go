@@ -29,7 +29,7 @@ func sweep(first string, hosts int, ports []string, states func(host int, port s
 // table renders rows as a table, and returns its lines.
 func table(t *testing.T, rows []Row, o Options) []string {
 	t.Helper()
-	return strings.Split(strings.TrimSuffix(string(renderRows(t, "table", o, rows, Totals{})), "\n"), "\n")
+	return strings.Split(strings.TrimSuffix(string(renderRows(t, "table", o, rows, Totals{Complete: true})), "\n"), "\n")
 }
 
 func silent(int, string) (string, string, string) { return "filtered", "no-response", "" }
@@ -128,8 +128,8 @@ func TestFoldsStayBounded(t *testing.T) {
 	var sum uint64
 	for _, f := range l.folds {
 		sum += f.endpoints
-		if len(f.runs) > maxRuns {
-			t.Errorf("%d ranges", len(f.runs))
+		if len(f.typed) > maxRuns {
+			t.Errorf("%d ranges", len(f.typed))
 		}
 	}
 	if len(l.folds) > maxFolds+8 || sum != 20_000 {
@@ -210,10 +210,11 @@ func TestAdviceNamesTheWorstFirst(t *testing.T) {
 	}
 	want := []string{
 		"192.0.2.23:25 a device on the way overwrites STARTTLS (1 more): smtpsweep explain starttls-masked",
-		"192.0.2.19:25 certificate expired 2026-08-14 (1 more): smtpsweep explain cert-expired",
-		`192.0.2.21:25 refuses this machine (1 more): smtpsweep explain "554 5.7.1"`,
-		"192.0.2.19:587 is stopped by 192.0.2.30 (ICMP 3/13) (1 more): smtpsweep explain admin-prohibited",
 		"192.0.2.19:25 accepts passwords without TLS (1 more): smtpsweep explain auth-without-tls",
+		"192.0.2.19:25 certificate expired 2026-08-14 (1 more): smtpsweep explain cert-expired",
+		"192.0.2.19:25 certificate is for another name (1 more): smtpsweep explain cert-name-mismatch",
+		"192.0.2.19:587 is stopped by 192.0.2.30 (ICMP 3/13) (1 more): smtpsweep explain admin-prohibited",
+		"and 4 more kinds of trouble: refusing, mute, banner-masked, other (smtpsweep explain WORD)",
 	}
 	if got := a.Lines(); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -276,6 +277,7 @@ func TestAdviceTellsWhoStopsFromWhoSeesNobody(t *testing.T) {
 		"192.0.2.15:25 is stopped by 198.51.100.1 (ICMP 3/3): smtpsweep explain port-unreach",
 		"192.0.2.16:25 outdated TLS: smtpsweep explain tls-old",
 		"192.0.2.10:25 no host or no way there, says 198.51.100.1 (ICMP 3/1) (116 more): smtpsweep explain host-unreach",
+		"and 2 more kinds of trouble: net-unreach, time-exceeded (smtpsweep explain WORD)",
 	}
 	if got := a.Lines(); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -306,7 +308,7 @@ func TestFoldsSayEndpointsAndAddressesEachOnce(t *testing.T) {
 	want := []string{
 		"ADDRESS    PORT  STATE  REASON   ANSWERS  ENCRYPTION  NOTE",
 		"192.0.2.0    25  open   syn-ack",
-		"114 endpoints filtered host-unreach (37 addresses), ICMP 3/13 from 198.51.100.1: 192.0.2.1-37",
+		"114 endpoints filtered host-unreach (37 addresses), ICMP 3/13 from 198.51.100.1: 192.0.2.1-37, mx1.example.org (192.0.2.1)",
 		"7 endpoints unknown interrupted (3 addresses): 192.0.2.0,38-39",
 		"1 endpoint closed conn-refused on 25: 192.0.2.38",
 	}
@@ -386,6 +388,56 @@ func TestNotesSayNothingTwice(t *testing.T) {
 	c[ColFinding], c[ColError], c[ColTLSVersion] = "tls-old", "", "1.0"
 	if got, want := note(&row), "outdated TLS 1.0"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestNotesSayWhatOtherColumnsDoNot(t *testing.T) {
+	for want, cells := range map[string]map[Column]string{
+		"the greeting never ends: more than 64 KiB or 512 lines came": {ColService: "tarpit", ColFinding: "banner-too-long", ColError: "the greeting never ends: more than 64 KiB or 512 lines came"},
+		"greeting without end":                  {ColService: "tarpit", ColFinding: "banner-too-long"},
+		"the answer to EHLO contradicts itself": {ColService: "smtp", ColFinding: "reply-malformed", ColError: "the answer to EHLO contradicts itself"},
+		"wants a client certificate":            {ColService: "smtp", ColFinding: "client-cert-required", ColError: `the peer ended TLS with the alert "certificate required"`},
+		`wants a client certificate; the peer ended TLS with the alert "handshake failure"`: {ColService: "smtp", ColFinding: "client-cert-required", ColError: `the peer ended TLS with the alert "handshake failure"`},
+		"TLS handshake stalled":          {ColService: "smtp", ColStartTLS: "offered", ColFinding: "tls-stalled", ColError: "STARTTLS: the TLS handshake stalled"},
+		"the peer did not answer in TLS": {ColService: "smtp", ColStartTLS: "offered", ColFinding: "tls-failed", ColError: "STARTTLS: the peer did not answer in TLS"},
+		"greeting masked on the way; EHLO refused; commands masked on the way": {ColService: "smtp", ColFinding: "banner-masked;ehlo-refused;command-masked"},
+		"nobody answers ARP": {ColAddress: "192.0.2.7", ColState: "filtered", ColReason: "no-neighbor", ColICMP: "3/1", ColICMPFrom: "192.0.2.1"},
+		"nobody answers ND":  {ColAddress: "2001:db8::7", ColState: "filtered", ColReason: "no-neighbor", ColICMP: "1/3", ColICMPFrom: "2001:db8::1"},
+		"private use (RFC 1918), with --allow-private it is probed": {ColHost: "a.example", ColAddress: "10.0.0.7", ColReason: "reserved", ColError: "a.example leads to 10.0.0.7: private use (RFC 1918), with --allow-private it is probed"},
+		"": {ColHost: "a.example", ColAddress: "10.0.0.7", ColReason: "excluded", ColError: "a.example leads to 10.0.0.7, which is excluded"},
+	} {
+		row := rowOf(cells)
+		if got := note(&row); got != want {
+			t.Errorf("%v: got %q, want %q", cells, got, want)
+		}
+	}
+}
+
+func TestAdviceRanksByWhatMatters(t *testing.T) {
+	var a Advisor
+	for _, code := range []string{"tls-old", "starttls-inside-tls", "cert-expired", "auth-without-tls", "starttls-masked", "tls-failed", "no-such-code"} {
+		row := rowOf(map[Column]string{ColAddress: "192.0.2.1", ColPort: "25", ColState: "open", ColService: "smtp", ColFinding: code})
+		a.Add(&row)
+	}
+	for _, service := range []string{"tarpit", "mute", "other", "closing", "refusing"} {
+		row := rowOf(map[Column]string{ColAddress: "192.0.2.2", ColPort: "25", ColState: "open", ColService: service, ColCode: "554"})
+		a.Add(&row)
+	}
+	for i := range 5 {
+		row := rowOf(map[Column]string{ColAddress: "192.0.2.3", ColHost: "mx1.example.org", ColPort: "25", ColState: "filtered", ColReason: "admin-prohibited", ColICMP: "3/13", ColICMPFrom: fmt.Sprintf("198.51.100.%d", i)})
+		a.Add(&row)
+	}
+	want := []string{
+		"192.0.2.1:25 a device on the way overwrites STARTTLS: smtpsweep explain starttls-masked",
+		"192.0.2.1:25 accepts passwords without TLS: smtpsweep explain auth-without-tls",
+		"192.0.2.1:25 certificate expired: smtpsweep explain cert-expired",
+		"192.0.2.1:25 TLS fails: smtpsweep explain tls-failed",
+		"192.0.2.3:25 (mx1.example.org) is stopped by 198.51.100.0 (ICMP 3/13): smtpsweep explain admin-prohibited",
+		"and 8 more kinds of trouble: admin-prohibited from 4 other senders, refusing, mute,",
+		"closing, other, tls-old, starttls-inside-tls, tarpit (smtpsweep explain WORD)",
+	}
+	if got := a.Lines(); strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

@@ -56,6 +56,15 @@ type Totals struct {
 	Notes                           []string // what may have biased the run
 }
 
+// incomplete says for people that a run is not complete. How to go on with it
+// says whoever knows where its journal is.
+func (t *Totals) incomplete() string {
+	if rows := t.Rows(); rows < t.Planned {
+		return fmt.Sprintf("The run is not complete: %s of %s endpoints have a row.", thousands(rows), thousands(t.Planned))
+	}
+	return "The run is not complete."
+}
+
 // Rows returns how many rows the totals count.
 func (t *Totals) Rows() uint64 { return t.Open + t.Closed + t.Filtered + t.Unknown }
 
@@ -96,7 +105,6 @@ type Encoder interface {
 type Options struct {
 	Color  bool         // colour states (table)
 	Width  int          // columns of the terminal; 0 is no limit (table)
-	ASCII  bool         // write nothing beyond ASCII (table)
 	CSVBOM bool         // begin with U+FEFF, for old versions of Excel (csv)
 	Show   Show         // which rows are listed and which are only counted (table, md)
 	Notice func(string) // called with one sentence that the user should read; nil to not be told

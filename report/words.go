@@ -6,20 +6,39 @@ import (
 	"strings"
 )
 
+// What strangers said is cut to these widths, in columns of a terminal. What we
+// say is not cut.
+const (
+	maxProduct = 32  // a product
+	maxName    = 253 // a name in a certificate; those of DNS are not longer
+	maxSaid    = 160 // a reply
+	maxError   = 500 // an error, which may quote them; without that ours are far shorter
+)
+
 // lineOf says a row in the words of the table.
 func lineOf(r *Row, key hostKey) line {
 	c := &r.Cells
 	return line{
 		hostKey: key, port: c[ColPort], state: c[ColState], reason: c[ColReason],
 		icmpFrom: c[ColICMPFrom], icmp: c[ColICMP],
-		answers: answers(r), encryption: encryption(r), note: note(r), name: greetingName(r),
+		answers: answers(r), encryption: encryption(r), note: note(r), name: greetingName(r), cure: cure(r),
 	}
+}
+
+// cure returns the flag that has an address behind a name probed, if one does.
+func cure(r *Row) string {
+	for _, flag := range []string{"--allow-private", "--allow-reserved"} {
+		if r.Cells[ColReason] == "reserved" && strings.Contains(r.Cells[ColError], flag) {
+			return flag
+		}
+	}
+	return ""
 }
 
 // answers says who answers: a product, or what kind of service.
 func answers(r *Row) string {
 	c := &r.Cells
-	service, software := c[ColService], c[ColSoftware]
+	service, software := c[ColService], cut(c[ColSoftware], maxProduct)
 	if service == "refusing" && c[ColCode] != "" {
 		service += " (" + c[ColCode] + ")"
 	}
@@ -111,30 +130,31 @@ func note(r *Row) string {
 			notes = append(notes, s)
 		}
 	}
-	if c[ColICMPFrom] != "" {
-		add("ICMP " + c[ColICMP] + " from " + c[ColICMPFrom])
-	}
+	add(icmpWords(r))
 	switch c[ColService] {
 	case "smtp", "":
 	case "refusing":
-		add(strconv.Quote(replyText(c[ColBanner])))
+		add(quote(replyText(c[ColBanner])))
 	case "other":
 		if c[ColSoftware] == "" && c[ColBanner] != "" {
-			add(strconv.Quote(c[ColBanner]))
+			add(quote(c[ColBanner]))
 		}
 	}
 	if c[ColCertNameOK] == "false" {
 		add(certFor(c[ColCertNames], c[ColCertSubject]))
 	}
-	failure := c[ColError]
-	for f := range strings.SplitSeq(c[ColFinding], ";") {
-		words := findingWords(f)
-		if f == "tls-old" && c[ColTLSVersion] != "" {
+	failure := errorWords(r)
+	for code := range strings.SplitSeq(c[ColFinding], ";") {
+		if inError[code] && failure != "" {
+			continue
+		}
+		words := findingWords(code)
+		if code == "tls-old" && c[ColTLSVersion] != "" {
 			words = "outdated TLS " + c[ColTLSVersion]
 		}
 		add(words)
-		if words != "" && strings.HasSuffix(failure, "the "+words) {
-			failure = "" // "STARTTLS: the TLS handshake stalled" says it again
+		if saysAgain(failure, code, words) {
+			failure = ""
 		}
 	}
 	add(failure)
@@ -144,11 +164,62 @@ func note(r *Row) string {
 	return strings.Join(notes, "; ")
 }
 
+// saysAgain reports whether an error says no more than a finding does.
+func saysAgain(failure, code, words string) bool {
+	if code == "client-cert-required" {
+		return strings.HasSuffix(failure, "the alert \"certificate required\"")
+	}
+	return words != "" && strings.TrimPrefix(failure, "STARTTLS: ") == "the "+words
+}
+
+// icmpWords says who sent which ICMP message. That there is no neighbour is what
+// our own kernel says: its address would accuse the wrong one.
+func icmpWords(r *Row) string {
+	c := &r.Cells
+	switch {
+	case c[ColReason] == "no-neighbor" && strings.Contains(c[ColAddress], ":"):
+		return "nobody answers ND"
+	case c[ColReason] == "no-neighbor":
+		return "nobody answers ARP"
+	case c[ColICMPFrom] == "":
+		return ""
+	}
+	return "ICMP " + c[ColICMP] + " from " + c[ColICMPFrom]
+}
+
+// errorWords returns what the column error says and no other one does.
+func errorWords(r *Row) string {
+	c := &r.Cells
+	s := c[ColError]
+	if s == "" {
+		return ""
+	}
+	if rest, ok := strings.CutPrefix(s, c[ColHost]+" leads to "+c[ColAddress]); ok {
+		if c[ColReason] == "excluded" {
+			return ""
+		}
+		s = strings.TrimPrefix(rest, ": ")
+	}
+	if strings.HasPrefix(encryption(r), "STARTTLS") {
+		s = strings.TrimPrefix(s, "STARTTLS: ")
+	}
+	if said, ok := strings.CutPrefix(s, "the server said "); ok {
+		return "the server said " + cut(said, maxSaid)
+	}
+	return cut(s, maxError)
+}
+
+// quote quotes what a stranger said.
+func quote(s string) string { return strconv.Quote(cut(s, maxSaid)) }
+
 // inEncryption lists the findings that the column ENCRYPTION or another note shows already.
 var inEncryption = map[string]bool{
 	"starttls-masked": true, "starttls-refused": true, "tls-failed": true, "cert-bad": true, "cert-expired": true,
 	"cert-not-yet-valid": true, "cert-self-signed": true, "cert-unknown-issuer": true, "cert-name-mismatch": true,
 }
+
+// inError lists the findings that the column error says more exactly.
+var inError = map[string]bool{"banner-too-long": true, "reply-malformed": true}
 
 // shortWords says findings in fewer words than explain does.
 var shortWords = map[string]string{
@@ -159,8 +230,8 @@ var shortWords = map[string]string{
 	"client-cert-required": "wants a client certificate",
 	"greeting-pause":       "greets after a pause",
 	"ehlo-refused":         "EHLO refused",
-	"banner-masked":        "greeting hidden by a device on the way",
-	"command-masked":       "commands overwritten by a device on the way",
+	"banner-masked":        "greeting masked on the way",
+	"command-masked":       "commands masked on the way",
 	"banner-too-long":      "greeting without end",
 	"reply-malformed":      "malformed reply",
 	"starttls-inside-tls":  "STARTTLS offered inside TLS",
@@ -179,9 +250,12 @@ func certFor(names, subject string) string {
 	elems := splitList(names)
 	switch {
 	case len(elems) == 0:
-		return "certificate has no names, only " + subject
+		return "certificate has no names, only " + cut(subject, maxSaid)
 	case len(elems) > 2:
-		return "certificate is for " + elems[0] + " and " + strconv.Itoa(len(elems)-1) + " more"
+		return "certificate is for " + cut(elems[0], maxName) + " and " + strconv.Itoa(len(elems)-1) + " more"
+	}
+	for i := range elems {
+		elems[i] = cut(elems[i], maxName)
 	}
 	return "certificate is for " + strings.Join(elems, ", ")
 }

@@ -468,10 +468,10 @@ ADDRESS             PORT  STATE    REASON        ANSWERS  ENCRYPTION            
 8.8.8.10              25  open     syn-ack       Postfix  STARTTLS 1.3, unknown issuer  mail.example.org
 8.8.8.11              25  open     syn-ack       Postfix  STARTTLS 1.3, unknown issuer  mail.example.org
 8.8.8.14              25  open     syn-ack       Postfix  STARTTLS 1.3, unknown issuer  mx2.example.org; certificate is for mail.example.org and 3 more
-10.64.1.1             25  unknown  reserved                                             private.example.org leads to 10.64.1.1: private use (RFC 1918), with --allow-private it is probed
-null.example              unknown  no-mail                                              null MX: the domain accepts no mail (RFC 7505)
+10.64.1.1             25  unknown  reserved                                             private.example.org; private use (RFC 1918), with --allow-private it is probed
+mx:null.example           unknown  no-mail                                              null MX: the domain accepts no mail (RFC 7505)
 gone.example.org          unknown  dns-nxdomain                                         the name does not exist
 broken.example.org        unknown  dns-error                                            IPv4 addresses: 192.0.2.53:53: SERVFAIL
 3 open, 0 closed, 0 filtered, 3 not probed, 1 undecided = 7 of 7 in 2 s
-Look at: 8.8.8.14:25 certificate is for another name: smtpsweep explain cert-name-mismatch
+Look at: 8.8.8.14:25 (mx2.example.org) certificate is for another name: smtpsweep explain cert-name-mismatch
 `
