@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -103,7 +104,7 @@ func (b *Builder) Add(text string) error {
 
 // ReadFile adds a list, streamed: one or more specs a line, "#" begins a
 // comment. name is what errors call it; they are those of Add with name:line,
-// and what r returned.
+// a *ListError of several, and what r returned.
 func (b *Builder) ReadFile(name string, r io.Reader) error {
 	found := false
 	err := readSpecs("target", name, r, func(line int, text []byte) error {
@@ -112,11 +113,7 @@ func (b *Builder) ReadFile(name string, r io.Reader) error {
 			b.four.addSingle(uint32key(n), b.dflt)
 			return nil
 		}
-		where := place(name, line)
-		if err := b.add(string(text), true, where); err != nil {
-			return at(err, where)
-		}
-		return nil
+		return b.add(string(text), true, place(name, line))
 	})
 	if err == nil && !found {
 		b.empty = append(b.empty, name)
@@ -135,6 +132,7 @@ func (b *Builder) add(text string, file bool, where string) error {
 		return err
 	}
 	b.say(where, s.notice)
+	b.say(where, b.perhapsPort(s))
 	ports := b.dflt
 	if s.ports != nil {
 		ports = b.t.ports.intern(s.ports)
@@ -162,6 +160,24 @@ func (b *Builder) add(text string, file bool, where string) error {
 		return addSpec(b, &b.six, s, ports, file)
 	}
 	return addSpec(b, &b.four, s, ports, file)
+}
+
+// perhapsPort warns of an IPv6 address with a port behind it, which without
+// brackets is another address: 2001:db8::10:25.
+func (b *Builder) perhapsPort(s spec) string {
+	i := strings.LastIndexByte(s.text, ':')
+	if !s.six || !s.single || i < 0 {
+		return ""
+	}
+	n, err := strconv.ParseUint(s.text[i+1:], 10, 16)
+	if err != nil || !slices.ContainsFunc(b.cfg.Ports, func(p Port) bool { return uint64(p.Number) == n }) {
+		return ""
+	}
+	before, err := netip.ParseAddr(s.text[:i])
+	if err != nil {
+		return "" // 2001:db8::25 is plainly an address
+	}
+	return fmt.Sprintf("%s is read as an address; for port %d of %s write [%s]:%d", s.text, n, before, before, n)
 }
 
 // say notes how a spec was read.

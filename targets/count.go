@@ -7,7 +7,8 @@ type counter struct {
 	plan     *Plan
 	blocks   []special         // refused, sorted
 	excluded func(span) uint64 // how many addresses of a span are excluded
-	pubs     []special         // everything that is not public, to find public addresses
+	special  []special         // everything that is not public, to find public addresses
+	private  []special         // of these the private ones, to find others
 	by       map[string]int
 	mask     uint128 // of the host bits in a subnet: /24, /48
 	net      uint128 // the subnet of the last address
@@ -29,7 +30,7 @@ func (p *Plan) count() {
 
 func (c *counter) family4() {
 	f := c.plan.cfg.Exclude.freeze()
-	c.blocks, c.pubs = c.plan.cfg.refused(false), specials4
+	c.blocks, c.special, c.private = c.plan.cfg.refused(false), specials4, privates4
 	c.mask, c.inNet = uint128{0, 1<<8 - 1}, 0
 	c.excluded = none
 	if f != nil && len(f.four) > 0 {
@@ -42,7 +43,7 @@ func (c *counter) family4() {
 
 func (c *counter) family6(s *set[uint128]) {
 	cfg := c.plan.cfg
-	c.blocks, c.pubs = cfg.refused(true), specials6
+	c.blocks, c.special, c.private = cfg.refused(true), specials6, privates6
 	c.mask, c.inNet = uint128{1<<16 - 1, ^uint64(0)}, 0
 	if s.zone != "" {
 		c.blocks = nil // link-local addresses with their zone: parse let nothing else in
@@ -110,7 +111,8 @@ func (c *counter) interval(x interval, away bool, family string) {
 		left -= n
 	}
 	c.plan.addresses += left
-	c.plan.public = c.plan.public || left > 0 && c.hasPublic(x.span, left)
+	c.plan.public = c.plan.public || c.outside(c.special, x.span, left)
+	c.plan.strange = c.plan.strange || c.outside(c.private, x.span, left)
 	c.crowd(x.span, ports)
 }
 
@@ -140,20 +142,20 @@ func (c *counter) join(x span, ports uint64) {
 	c.plan.crowd = max(c.plan.crowd, c.inNet)
 }
 
-// hasPublic reports whether a span, of which left addresses are probed, has a
-// public one among them.
-func (c *counter) hasPublic(x span, left uint64) bool {
-	special := uint64(0) // addresses that are probed and not public
-	i := sort.Search(len(c.pubs), func(i int) bool { return !c.pubs[i].last.less(x.first) })
-	for ; i < len(c.pubs) && special < left; i++ {
-		part, ok := c.pubs[i].clip(x)
+// outside reports whether a span, of which left addresses are probed, has one
+// outside of some blocks among them.
+func (c *counter) outside(blocks []special, x span, left uint64) bool {
+	inside := uint64(0) // addresses that are probed
+	i := sort.Search(len(blocks), func(i int) bool { return !blocks[i].last.less(x.first) })
+	for ; i < len(blocks) && inside < left; i++ {
+		part, ok := blocks[i].clip(x)
 		if !ok {
 			break
 		}
 		n, _ := part.size()
-		special += n - c.excluded(part) - c.refusedIn(part)
+		inside += n - c.excluded(part) - c.refusedIn(part)
 	}
-	return special < left
+	return inside < left
 }
 
 // refusedIn counts the addresses of a span that are refused and not excluded.

@@ -34,6 +34,7 @@ type Endpoint struct {
 	Target Target   // of a row without an address only From is set
 	Why    Unprobed // empty: probe it
 	Err    string   // our words for Why
+	Cure   string   // the flag with which it would be probed; empty if there is none
 	Notice string   // what the user should know about it
 }
 
@@ -84,7 +85,7 @@ func (p *Plan) hostEndpoints(name Name, h HostAnswer, w way) (out []Endpoint) {
 		}
 	}
 	switch {
-	case h.Failed == 6 && p.cfg.Only4, h.Failed == 4 && p.cfg.Only6: // nobody asked for that family
+	case p.unwanted(h): // nobody asked for the family that failed
 	case h.Why != "":
 		out = append(out, Endpoint{Target: Target{Index: NoIndex, From: origin}, Why: h.Why, Err: h.Err})
 	case len(out) == 0:
@@ -93,6 +94,19 @@ func (p *Plan) hostEndpoints(name Name, h HostAnswer, w way) (out []Endpoint) {
 		addNotice(&out[0], h.Err)
 	}
 	return out
+}
+
+// unwanted reports whether all that failed in the look-up of a host is of the
+// family that is not scanned.
+func (p *Plan) unwanted(h HostAnswer) bool {
+	return h.Failed == 6 && p.cfg.Only4 || h.Failed == 4 && p.cfg.Only6
+}
+
+// Settled reports whether an answer would be no better if it were asked for
+// again: nothing that matters could not be asked.
+func (p *Plan) Settled(a Answer) bool {
+	failed := func(h HostAnswer) bool { return h.Why == DNSError && !p.unwanted(h) }
+	return a.Why != DNSError && !slices.ContainsFunc(a.Hosts, failed)
 }
 
 // judgeNamed says whether an address behind a name is probed.
@@ -105,9 +119,12 @@ func (p *Plan) judgeNamed(addr netip.Addr, host string, w way) (e Endpoint) {
 	case e.Why == Reserved:
 		e.Err = host + " leads to " + addr.String() + ": " + kind
 		if c == private {
-			e.Err += ", with --allow-private it is probed"
+			e.Cure = "--allow-private"
 		} else if c == reserved {
-			e.Err += ", with --allow-reserved it is probed"
+			e.Cure = "--allow-reserved"
+		}
+		if e.Cure != "" {
+			e.Err += ", with " + e.Cure + " it is probed"
 		}
 	case c == private:
 		e.Notice = fmt.Sprintf("%s leads to the private address %s", host, addr)

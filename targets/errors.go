@@ -63,13 +63,68 @@ func quote(s string) string {
 	return strconv.QuoteToGraphic(s)
 }
 
-// at fills in the place of an error made by a parser that does not know it.
-func at(err error, where string) error {
+// maxMistakes is how many mistakes of a list are told. What follows is counted up
+// to maxMore, where reading ends: the list may have no end.
+const (
+	maxMistakes = 10
+	maxMore     = 1000
+)
+
+// A ListError says what is wrong with a list, if it is more than one thing.
+type ListError struct {
+	Mistakes []error // the first ones, *SpecError and *RefusedError with their places
+	more     int     // how many follow
+}
+
+// Error returns the mistakes, a line each.
+func (e *ListError) Error() string {
+	var lines []string
+	for _, err := range e.Mistakes {
+		lines = append(lines, err.Error())
+	}
+	if rest := e.Rest(); rest != "" {
+		lines = append(lines, rest)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Rest says how many mistakes there are beyond those of Mistakes: "and 3 more",
+// or nothing.
+func (e *ListError) Rest() string {
+	switch e.more {
+	case 0:
+		return ""
+	case maxMore:
+		return "and " + strconv.Itoa(maxMore) + " more at least: the rest was not read"
+	}
+	return "and " + strconv.Itoa(e.more) + " more"
+}
+
+// Unwrap returns the mistakes.
+func (e *ListError) Unwrap() []error { return e.Mistakes }
+
+// add takes a mistake, and fills in its place.
+func (e *ListError) add(err error, where string) {
+	if len(e.Mistakes) == maxMistakes {
+		e.more++
+		return
+	}
 	switch e := err.(type) {
 	case *SpecError:
 		e.Where = where
 	case *RefusedError:
 		e.Where = where
 	}
-	return err
+	e.Mistakes = append(e.Mistakes, err)
+}
+
+// err returns nil if there is no mistake, and a single one as it is.
+func (e *ListError) err() error {
+	switch len(e.Mistakes) {
+	case 0:
+		return nil
+	case 1:
+		return e.Mistakes[0]
+	}
+	return e
 }

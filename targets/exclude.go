@@ -119,17 +119,15 @@ func (e *Exclusions) put(s span, six bool) {
 
 // ReadFile adds a list, streamed: one or more exclusions a line, "#" begins a
 // comment. name is what errors call it. A bad line is a *SpecError with
-// name:line: a skipped exclusion is worse than no scan. An empty list is fine.
+// name:line, several are a *ListError: a skipped exclusion is worse than no
+// scan. An empty list is fine.
 func (e *Exclusions) ReadFile(name string, r io.Reader) error {
-	return readSpecs("exclusion", name, r, func(line int, text []byte) error {
+	return readSpecs("exclusion", name, r, func(_ int, text []byte) error {
 		if n, ok := parse4(text); ok {
 			e.put(span{uint128{0, uint64(n)}, uint128{0, uint64(n)}}, false)
 			return nil
 		}
-		if err := e.add(string(text)); err != nil {
-			return at(err, place(name, line))
-		}
-		return nil
+		return e.add(string(text))
 	})
 }
 

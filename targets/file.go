@@ -13,8 +13,10 @@ import (
 
 // readSpecs calls fn with each spec of a list and the number of its line, in
 // bounded memory. Specs are separated by white space; "#" begins a comment. The
-// bytes are valid only during the call. Mistakes are *SpecError with name:line.
+// bytes are valid only during the call. Mistakes are *SpecError with name:line,
+// those of fn too; several are a *ListError. A line that is no text ends it.
 func readSpecs(what, name string, r io.Reader, fn func(line int, spec []byte) error) error {
+	var wrong ListError
 	in := bufio.NewReaderSize(r, 1<<16)
 	for line := 1; ; line++ {
 		text, err := in.ReadSlice('\n')
@@ -22,7 +24,8 @@ func readSpecs(what, name string, r io.Reader, fn func(line int, spec []byte) er
 			return readError(what, name, line, err)
 		}
 		if reason, hint := badLine(text, line == 1); reason != "" {
-			return &SpecError{Where: place(name, line), What: what + " list", Reason: reason, Hint: hint}
+			wrong.add(&SpecError{What: what + " list", Reason: reason, Hint: hint}, place(name, line))
+			return wrong.err()
 		}
 		if line == 1 {
 			text = bytes.TrimPrefix(text, []byte("\ufeff"))
@@ -32,11 +35,14 @@ func readSpecs(what, name string, r io.Reader, fn func(line int, spec []byte) er
 		}
 		for s := range bytes.FieldsFuncSeq(text, func(r rune) bool { return r <= ' ' && r != 0 }) {
 			if e := fn(line, s); e != nil {
-				return e
+				wrong.add(e, place(name, line))
+			}
+			if wrong.more == maxMore {
+				return wrong.err()
 			}
 		}
 		if err != nil {
-			return nil
+			return wrong.err()
 		}
 	}
 }

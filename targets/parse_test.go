@@ -61,7 +61,7 @@ func TestSpecsAreReadAsWritten(t *testing.T) {
 			got += " notice"
 		}
 		if s.ports != nil {
-			got += " " + portsText(s.ports)
+			got += " " + PortsText(s.ports)
 		}
 		if got != c.want {
 			t.Errorf("%s: got %s, want %s", c.spec, got, c.want)
@@ -181,11 +181,11 @@ func TestPortLists(t *testing.T) {
 			t.Errorf("%s: %v", c.in, err)
 			continue
 		}
-		if got := portsText(ports); got != c.want {
+		if got := PortsText(ports); got != c.want {
 			t.Errorf("%s: got %s, want %s", c.in, got, c.want)
 		}
-		again, err := ParsePorts(portsText(ports))
-		if err != nil || portsText(again) != c.want {
+		again, err := ParsePorts(PortsText(ports))
+		if err != nil || PortsText(again) != c.want {
 			t.Errorf("%s: its text reads as %v, %v", c.in, again, err)
 		}
 	}

@@ -29,6 +29,7 @@ type Plan struct {
 	addresses  uint64 // addresses that will be probed
 	crowd      uint64 // most endpoints of one subnet that will be probed
 	public     bool
+	strange    bool // an address that will be probed is not private
 	subtracted []Subtraction
 }
 
@@ -109,12 +110,15 @@ func (p *Plan) find(addr netip.Addr) (i uint64, id uint32, ok bool) {
 func (p *Plan) Names() iter.Seq2[int, Name] {
 	return func(yield func(int, Name) bool) {
 		for i := range p.names.len() {
-			if !yield(i, p.names.at(i, &p.t.ports)) {
+			if !yield(i, p.Name(i)) {
 				return
 			}
 		}
 	}
 }
+
+// Name returns name i, which must be less than NameCount.
+func (p *Plan) Name(i int) Name { return p.names.at(i, &p.t.ports) }
 
 // NameCount returns the number of names.
 func (p *Plan) NameCount() int { return p.names.len() }
@@ -143,9 +147,10 @@ func (p *Plan) Crowds() (host, subnet uint64) {
 	return host, p.crowd
 }
 
-// SamePorts returns the ports that every address and name of the plan has; ok
-// is false if they differ.
-func (p *Plan) SamePorts() (ports []Port, ok bool) {
+// Ports returns every port that an address or a name of the plan has, sorted;
+// same is true if all of them have all of these. Of a port in two roles, at two
+// places, the usual one is returned.
+func (p *Plan) Ports() (ports []Port, same bool) {
 	lists := map[uint32]bool{}
 	for _, a := range p.t.attrs {
 		lists[a.ports] = true
@@ -153,10 +158,16 @@ func (p *Plan) SamePorts() (ports []Port, ok bool) {
 	for _, r := range p.names.recs {
 		lists[r.ports] = true
 	}
+	roles := map[uint16]Role{}
 	for id := range lists {
-		ports = p.t.ports.lists[id]
+		for _, port := range p.t.ports.lists[id] {
+			if had, ok := roles[port.Number]; ok && had != port.Role {
+				port.Role = RoleOf(port.Number)
+			}
+			roles[port.Number] = port.Role
+		}
 	}
-	return ports, len(lists) == 1
+	return sortedPorts(roles), len(lists) == 1
 }
 
 // Subtracted says what the difference of Len and Probed consists of. An
@@ -169,6 +180,10 @@ func (p *Plan) Notices() []string { return p.notices }
 // Public reports whether any address that will be probed is public. Names are
 // not judged: see IsPublic.
 func (p *Plan) Public() bool { return p.public }
+
+// Private reports whether every address that will be probed is one of private
+// networks or loopback, as IsPrivate says. Names are not judged.
+func (p *Plan) Private() bool { return !p.strange }
 
 // Permit says whether an address may be contacted, and if not, why. typed is
 // true if the address itself was written, or stands behind a typed name whose
@@ -244,7 +259,7 @@ func (f family) String() string {
 // finish computes what is asked of a plan more than once.
 func (p *Plan) finish() {
 	for n := range p.names.len() {
-		name := p.names.at(n, &p.t.ports)
+		name := p.Name(n)
 		if _, mx := name.isMX(); !mx && !name.FromFile {
 			if p.typedNames == nil {
 				p.typedNames = map[string]bool{}
@@ -325,7 +340,7 @@ func (h *planHash) list(id uint32) {
 	}
 	h.number(n)
 	if !ok {
-		h.text(portsText(h.t.ports.lists[id]))
+		h.text(PortsText(h.t.ports.lists[id]))
 	}
 }
 

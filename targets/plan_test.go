@@ -395,9 +395,42 @@ func TestSamePortsAreThoseOfAllAddressesAndNames(t *testing.T) {
 		"10.0.0.1 10.0.0.2:26": "", "10.0.0.1 a.example.org:26": "", "a.example.org b.example.org:26": "", "10.0.0.1 fd00::1:26": "25"} {
 		b := NewBuilder(Config{Ports: []Port{{25, SMTP}}})
 		mustAdd(t, b, strings.Fields(specs)...)
-		ports, same := mustBuild(t, b, 1).SamePorts()
-		if same != (want != "") || same && portsText(ports) != want {
+		ports, same := mustBuild(t, b, 1).Ports()
+		if same != (want != "") || same && PortsText(ports) != want {
 			t.Errorf("%s: ports %v, the same %v, want %s", specs, ports, same, want)
+		}
+	}
+}
+
+func TestPortsAreThoseOfThePlan(t *testing.T) {
+	for specs, want := range map[string]string{"10.0.0.1:2525": "2525", "10.0.0.1:2525/smtps a.example.org 10.0.0.2:26": "25-26,2525/smtps",
+		"10.0.0.1:2525/smtps 10.0.0.2:2525": "2525", "10.0.0.1:25/smtps 10.0.0.2": "25"} {
+		b := NewBuilder(Config{Ports: []Port{{25, SMTP}}})
+		mustAdd(t, b, strings.Fields(specs)...)
+		ports, _ := mustBuild(t, b, 1).Ports()
+		if got := PortsText(ports); got != want {
+			t.Errorf("%s: ports %s, want %s", specs, got, want)
+		}
+	}
+}
+
+func TestPrivateMeansThatNobodyElseIsProbed(t *testing.T) {
+	ex := NewExclusions()
+	if err := ex.Add("11.0.0.0/8"); err != nil {
+		t.Fatal(err)
+	}
+	for spec, want := range map[string]bool{"10.0.0.0/8": true, "10.0.0.0-11.0.0.5": true, "10.0.0.0-12.0.0.0": false, "127.0.0.1": true,
+		"8.8.8.8": false, "fd00::/120": true, "2a00::1": false, "::1": true, "fe80::1%eth0": true, "192.168.0.0/16": true,
+		"100.64.0.0/24": false, "198.18.0.1": false, "192.0.2.1": false, "169.254.1.1": false, "2001:db8::1": false, "64:ff9b::a00:1": false} {
+		b := NewBuilder(Config{Exclude: ex, AllowReserved: true})
+		b.parser = testParser()
+		mustAdd(t, b, spec)
+		p := mustBuild(t, b, 1)
+		if got := p.Private(); got != want {
+			t.Errorf("%s: private is %v, want %v", spec, got, want)
+		}
+		if a := p.At(0).Addr; p.Len() == 3 && IsPrivate(a) != want {
+			t.Errorf("%s: the address is private: %v, want %v", spec, !want, want)
 		}
 	}
 }
@@ -541,7 +574,7 @@ func TestNamesAreDistinctAndKeepTheirOrder(t *testing.T) {
 	p := mustBuild(t, b, 1)
 	var got []string
 	for i, n := range p.Names() {
-		got = append(got, fmt.Sprint(i, n.Text, n.Spec, portsText(n.Ports), n.FromFile))
+		got = append(got, fmt.Sprint(i, n.Text, n.Spec, PortsText(n.Ports), n.FromFile))
 	}
 	want := []string{"0b.example.orgb.example.org25,465,587true", "1a.example.orga.example.org25,465,587,2525false",
 		"2mx:example.orgmx:example.org25,465,587true", "3example.orgexample.org25,465,587false"}
@@ -584,6 +617,65 @@ func TestUnreadableListsAreErrorsWithTheirLine(t *testing.T) {
 	}
 	if err := NewBuilder(Config{}).ReadFile("x", dir{}); !errors.Is(err, io.ErrNoProgress) {
 		t.Errorf("a read error became %v", err)
+	}
+}
+
+func TestTenMistakesOfAListAreToldAtOnce(t *testing.T) {
+	list := "10.0.0.1\n" + strings.Repeat("10.0.0.300\n10.0.0.2\n", 12) + "224.0.0.1\n"
+	err := NewBuilder(Config{}).ReadFile("list.txt", strings.NewReader(list))
+	lines := strings.Split(fmt.Sprint(err), "\n")
+	if len(lines) != 11 || lines[10] != "and 3 more" {
+		t.Fatalf("got %q", lines)
+	}
+	for i, line := range lines[:10] {
+		if want := fmt.Sprintf("list.txt:%d: bad target \"10.0.0.300\": ", 2*i+2); !strings.HasPrefix(line, want) {
+			t.Errorf("got %s, want %s", line, want)
+		}
+	}
+	for _, c := range []struct{ text, want string }{
+		{"10.0.0.300 127.1\n", "l:1: bad target \"10.0.0.300\"|l:1: bad target \"127.1\""},
+		{"224.0.0.1\n127.1\n", "l:1: refused \"224.0.0.1\"|l:2: bad target \"127.1\""},
+		{"127.1\n\x00\n127.1\n", "l:1: bad target \"127.1\"|l:2: bad target list: the line contains a NUL byte"}, // no text: the rest is not read
+	} {
+		err := NewBuilder(Config{}).ReadFile("l", strings.NewReader(c.text))
+		wants := strings.Split(c.want, "|")
+		lines := strings.Split(fmt.Sprint(err), "\n")
+		for i, want := range wants {
+			if len(lines) != len(wants) || !strings.HasPrefix(lines[i], want) {
+				t.Errorf("got %q, want %q", lines, wants)
+			}
+		}
+	}
+	err = NewBuilder(Config{}).ReadFile("l", endless("127.1\n"))
+	if !strings.HasSuffix(fmt.Sprint(err), "\nand 1000 more at least: the rest was not read") {
+		t.Errorf("a list without end: %v", err)
+	}
+	var list2 *ListError
+	if err := NewExclusions().ReadFile("ex", strings.NewReader("a.example\nb.example\n")); !errors.As(err, &list2) || len(list2.Mistakes) != 2 {
+		t.Errorf("exclusions: %v", err)
+	}
+}
+
+// An endless list has one line again and again.
+type endless string
+
+func (e endless) Read(b []byte) (n int, err error) {
+	for n+len(e) <= len(b) {
+		n += copy(b[n:], e)
+	}
+	return n, nil
+}
+
+func TestAPortBehindIPv6WithoutBracketsIsNoticed(t *testing.T) {
+	const want = "2a00::10:25 is read as an address; for port 25 of 2a00::10 write [2a00::10]:25"
+	for spec, noticed := range map[string]bool{
+		"2a00::10:25": true, "2a00:0:0:0:0:0:0:25": false, "2a00::25": false, "[2a00::10]:25": false, "2a00::10:26": false, "2a00::10:25/128": false,
+	} {
+		b := NewBuilder(Config{Ports: []Port{{25, SMTP}}})
+		mustAdd(t, b, spec)
+		if got := mustBuild(t, b, 1).Notices(); slices.Contains(got, want) != noticed || len(got) > 1 {
+			t.Errorf("%s: %q", spec, got)
+		}
 	}
 }
 

@@ -133,9 +133,9 @@ func allDigits(s string) bool {
 	return s != ""
 }
 
-// portsText writes a sorted port list as ParsePorts reads it, ranges folded,
+// PortsText writes a sorted port list as ParsePorts reads it, ranges folded,
 // usual roles left out. Equal lists have equal texts.
-func portsText(ports []Port) string {
+func PortsText(ports []Port) string {
 	var b strings.Builder
 	for i := 0; i < len(ports); {
 		j := i + 1
@@ -167,7 +167,7 @@ type portTable struct {
 }
 
 func (t *portTable) intern(ports []Port) uint32 {
-	text := portsText(ports)
+	text := PortsText(ports)
 	if id, ok := t.byText[text]; ok {
 		return id
 	}

@@ -60,7 +60,7 @@ func (p *Plan) Records() iter.Seq[[]byte] {
 		w := recordWriter{yield: yield}
 		seed := p.seed
 		w.put(record{Part: "head", Schema: 1, Seed: &seed, Hash: p.hash})
-		w.lists(len(p.t.ports.lists), ',', func(i int) string { return portsText(p.t.ports.lists[i]) },
+		w.lists(len(p.t.ports.lists), ',', func(i int) string { return PortsText(p.t.ports.lists[i]) },
 			func(s []string) record { return record{Part: "ports", Ports: s} })
 		w.strings(len(p.t.origins)-1, func(i int) string { return p.t.origins[i+1].Spec },
 			func(s []string) record { return record{Part: "specs", Specs: s} })

@@ -460,6 +460,9 @@ func TestEndpointsApplyTheRulesAddressByAddress(t *testing.T) {
 			if ok, why := p.PermitTarget(e.Target); ok != (e.Why == "") || why != e.Why {
 				t.Errorf("%s: %s is %q as a row and %q before the dial", c.what, e.Target.Addr, e.Why, why)
 			}
+			if cure := strings.Contains(e.Err, "it is probed"); cure != (e.Cure != "") || !strings.Contains(e.Err, e.Cure) {
+				t.Errorf("%s: %s has the cure %q, and says %q", c.what, e.Target.Addr, e.Cure, e.Err)
+			}
 			if e.Target.Spec() != c.name.Spec || e.Target.Index != NoIndex {
 				t.Errorf("%s: target %+v", c.what, e.Target)
 			}
@@ -487,6 +490,30 @@ func TestFamilyThatIsNotWantedCannotFail(t *testing.T) {
 		n := Name{Text: c.name, Spec: c.name, Ports: []Port{{25, SMTP}}}
 		if got := strings.Join(rows(&Plan{cfg: c.cfg}, n, r.Resolve(context.Background(), n)), " "); got != c.want {
 			t.Errorf("%s, %+v: got %s, want %s", c.name, c.cfg, got, c.want)
+		}
+	}
+}
+
+// TestAnswersThatAnotherLookUpWouldBetter: what could not be asked is asked again.
+func TestAnswersThatAnotherLookUpWouldBetter(t *testing.T) {
+	four := []netip.Addr{netip.MustParseAddr("8.8.8.8")}
+	half := Answer{Hosts: []HostAnswer{{Host: "h.example.org", Addrs: four, Why: DNSError, Failed: 6}}}
+	for _, c := range []struct {
+		what string
+		cfg  Config
+		a    Answer
+		want bool
+	}{
+		{"addresses", Config{}, Answer{Hosts: []HostAnswer{{Addrs: four}}}, true},
+		{"no such name", Config{}, Answer{Why: DNSNXDomain}, true},
+		{"a failure", Config{}, Answer{Why: DNSError}, false},
+		{"a failure of a host", Config{}, Answer{Hosts: []HostAnswer{{Addrs: four}, {Why: DNSError}}}, false},
+		{"a failure of one family", Config{}, half, false},
+		{"a failure of the family that is not wanted", Config{Only4: true}, half, true},
+		{"a failure of the family that is wanted", Config{Only6: true}, half, false},
+	} {
+		if got := (&Plan{cfg: c.cfg}).Settled(c.a); got != c.want {
+			t.Errorf("%s: settled is %v, want %v", c.what, got, c.want)
 		}
 	}
 }

@@ -85,6 +85,18 @@ var specialTable = []struct {
 // specials4 and specials6 are the table as sorted blocks without overlap.
 var specials4, specials6 = flatten(false), flatten(true)
 
+// privates4 and privates6 are those of them that IsPrivate is about.
+var privates4, privates6 = ofPrivate(specials4), ofPrivate(specials6)
+
+func ofPrivate(all []special) (out []special) {
+	for _, s := range all {
+		if s.class == private || s.class == loopback || s.class == linkLocal6 {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 func flatten(six bool) []special {
 	var rules []special
 	var cuts []uint128
@@ -204,6 +216,17 @@ func wrappedName(name, mechanism string) string {
 func IsPublic(a netip.Addr) bool {
 	c, _ := judge(a)
 	return c == public
+}
+
+// IsPrivate reports whether an address is one of private networks (RFC 1918,
+// RFC 4193), loopback, or link-local IPv6: nobody else's network. One that
+// wraps such an address is not: it leads to somebody's translator.
+func IsPrivate(a netip.Addr) bool {
+	blocks := privates6
+	if a = a.Unmap(); a.Is4() {
+		blocks = privates4
+	}
+	return find(blocks, number(a)).name != ""
 }
 
 // A way is how an address became a target.
