@@ -29,13 +29,13 @@ func StateDir() (string, error) {
 	if !filepath.IsAbs(base) { // XDG Base Directory 0.8: a relative path is to be ignored
 		home, err := os.UserHomeDir()
 		if err != nil {
-			return "", fmt.Errorf("find a directory for journals: %w; name one with -o FILE.jsonl", err)
+			return "", fmt.Errorf("find a directory for journals: %w", err)
 		}
 		base = filepath.Join(home, ".local", "state")
 	}
 	dir := filepath.Join(base, "smtpsweep")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make a directory for journals: %w; name one with -o FILE.jsonl", err)
+		return "", fmt.Errorf("make a directory for journals: %w", err)
 	}
 	return dir, nil
 }

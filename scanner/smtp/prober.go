@@ -132,13 +132,13 @@ func (p *Prober) heloName(conn net.Conn, obs *scanner.Observation) string {
 	}
 	if tcp, ok := conn.LocalAddr().(*net.TCPAddr); ok {
 		if addr := tcp.AddrPort().Addr(); addr.IsValid() {
-			return addressLiteral(addr)
+			return AddressLiteral(addr)
 		}
 	}
 	if obs.Source.IsValid() {
-		return addressLiteral(obs.Source)
+		return AddressLiteral(obs.Source)
 	}
-	return addressLiteral(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	return AddressLiteral(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 }
 
 // heloOK reports whether a name can be sent in a command: printable ASCII
@@ -152,9 +152,9 @@ func heloOK(name string) bool {
 	return name != "" && len(name) <= 255 // RFC 5321, 4.5.3.1.2
 }
 
-// addressLiteral writes an address as a mail client without a name does:
+// AddressLiteral writes an address as a mail client without a name does:
 // [192.0.2.1], [IPv6:2001:db8::1] (RFC 5321, 4.1.3).
-func addressLiteral(addr netip.Addr) string {
+func AddressLiteral(addr netip.Addr) string {
 	addr = addr.Unmap().WithZone("")
 	if addr.Is4() {
 		return "[" + addr.String() + "]"
