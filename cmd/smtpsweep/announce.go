@@ -5,10 +5,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"math"
-	"net"
-	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -27,7 +25,7 @@ const (
 // setPace fills in the pace that the user did not choose: slow and polite where
 // somebody else's network is contacted.
 func (s *sweep) setPace() {
-	private := !s.job.public()
+	private := s.job.private()
 	unset := func(name string) bool { return !s.flags.Changed(name) }
 	if private && unset("rate") {
 		s.f.rate.perSecond = 5000
@@ -74,14 +72,13 @@ func (s *sweep) announce() {
 	if done > 0 {
 		again = fmt.Sprintf(" (%s of them are done)", group(done))
 	}
-	name := s.f.heloName()
-	if name == "" {
-		name = "its address" // as an address literal: EHLO [192.0.2.1]
-	}
-	if x.endpoints == 0 {
+	switch {
+	case x.endpoints == 0 && s.job.plan.Len() == 0:
+		s.u.say("Contacts nobody: no name leads to an address that may be contacted.")
+	case x.endpoints == 0:
 		s.u.say("Contacts nobody: nothing is left to probe.")
-	} else {
-		s.u.say("Contacts %s%s from %s as %s; %s.", s.scope(x), again, s.sourcesText(), name, s.duration(x, x.endpoints-done))
+	default:
+		s.u.say("Contacts %s%s%s; %s.", s.scope(x), again, s.fromText(), s.duration(x, x.endpoints-done))
 		list := " --dry-run lists them."
 		if s.f.dryRun {
 			list = " This is a dry run: nobody is contacted."
@@ -92,7 +89,7 @@ func (s *sweep) announce() {
 		s.u.say("Left out: %s (%s).", plural(sub.Addresses, "address", "addresses"), sub.What)
 	}
 	for _, notice := range s.job.plan.Notices() {
-		s.u.say("Notice: %s", oneLine(notice))
+		s.u.say("Notice: %s", notice)
 	}
 	s.announceNames()
 	if s.u.verbose {
@@ -107,31 +104,12 @@ func (s *sweep) doneOf(endpoints uint64) uint64 {
 		return 0
 	}
 	done := uint64(s.resumed.Done.Len()) // those that are excluded by now count, too
-	for _, ep := range s.job.endpoints {
+	for _, ep := range s.job.endpoints() {
 		if ep.Why == "" && s.done(ep.Target) {
 			done++
 		}
 	}
 	return min(done, endpoints)
-}
-
-// maxNotices bounds what is said of the names of a list; the rest is counted.
-const maxNotices = 20
-
-// announceNames says what names led to that somebody may not expect.
-func (s *sweep) announceNames() {
-	said := map[string]bool{}
-	for _, ep := range s.job.endpoints {
-		if ep.Notice == "" || said[ep.Notice] {
-			continue
-		}
-		if said[ep.Notice] = true; len(said) <= maxNotices {
-			s.u.say("Notice: %s", oneLine(ep.Notice))
-		}
-	}
-	if more := len(said) - maxNotices; more > 0 {
-		s.u.say("Notice: and %s more like these", group(uint64(more)))
-	}
 }
 
 // announceMore says what --verbose adds: the pace, the order, and the names.
@@ -144,12 +122,12 @@ func (s *sweep) announceMore() {
 	}
 	s.u.say("Pace: %s in all, %s to one subnet; %d connections at a time to one host, %v apart. Order: seed %d.",
 		perSecond(s.f.rate), perSecond(s.f.subnetRate), s.f.hostLimit.n, s.f.hostInterval.d, s.job.plan.Seed())
-	for _, ep := range s.job.endpoints {
+	for _, ep := range s.job.endpoints() {
 		what := string(ep.Why)
 		if ep.Why == "" {
 			what = ep.Target.AddrPort().String()
 		}
-		s.u.say("%s: %s", oneLine(strings.TrimSpace(ep.Target.Spec()+" "+ep.Target.Host())), what)
+		s.u.say("%s: %s", strings.TrimSpace(ep.Target.Spec()+" "+ep.Target.Host()), what)
 	}
 }
 
@@ -157,7 +135,7 @@ func (s *sweep) announceMore() {
 // or, where targets have ports of their own, "3 endpoints on 2 addresses".
 func (s *sweep) scope(x extent) string {
 	hosts, all := plural(x.addresses, "address", "addresses"), plural(x.endpoints, "endpoint", "endpoints")
-	ports, same := s.job.plan.SamePorts()
+	ports, same := s.job.plan.Ports()
 	switch {
 	case !x.exact:
 		return "about " + all + " on " + hosts
@@ -181,88 +159,6 @@ func (s *sweep) whatIsSaid() string {
 		return "Waits for the greeting, then QUIT; no login, no mail."
 	}
 	return "EHLO, STARTTLS, QUIT; no login, no mail."
-}
-
-// sourceText names the address that the kernel would use towards the first target.
-func (s *sweep) sourceText() string {
-	if s.f.source != "" {
-		return s.f.source
-	}
-	if a := s.sourceAddress(); a.IsValid() {
-		return a.String()
-	}
-	return "this machine"
-}
-
-// sourcesText names all of them where both families are contacted, or loopback
-// and others.
-func (s *sweep) sourcesText() string {
-	if s.f.source != "" {
-		return s.f.source
-	}
-	var names []string
-	for _, target := range s.samples() {
-		if a := routeSource(target); a.IsValid() && !slices.Contains(names, a.String()) {
-			names = append(names, a.String())
-		}
-	}
-	if len(names) == 0 {
-		return "this machine"
-	}
-	return strings.Join(names, " and ")
-}
-
-// sourceAddress returns the address that --source names, or the one that
-// sourceText is about. Of an interface that --source names, it is not known yet.
-func (s *sweep) sourceAddress() netip.Addr {
-	if s.f.source != "" {
-		return s.source
-	}
-	if some := s.samples(); len(some) > 0 {
-		return routeSource(some[0])
-	}
-	return netip.Addr{}
-}
-
-// routeSource asks the routing table by connecting a UDP socket, which sends nothing.
-func routeSource(target netip.Addr) netip.Addr {
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(target, 9)))
-	if err != nil {
-		return netip.Addr{}
-	}
-	defer conn.Close()
-	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
-}
-
-// maxTried bounds the search for an address that is not excluded.
-const maxTried = 1 << 16
-
-// samples returns some addresses that are contacted: the first and the last of
-// the plan, where IPv4 comes before IPv6, and one of each family of the names'.
-func (s *sweep) samples() (out []netip.Addr) {
-	plan := s.job.plan
-	tries := min(plan.Len(), maxTried)
-	for _, fromEnd := range []bool{false, true} {
-		for i := range tries {
-			if fromEnd {
-				i = plan.Len() - 1 - i
-			}
-			t := plan.At(i)
-			if ok, _ := plan.PermitTarget(t); ok {
-				out = append(out, t.Addr)
-				break
-			}
-		}
-	}
-	var has4, has6 bool
-	for _, ep := range s.job.endpoints {
-		a := ep.Target.Addr
-		if ep.Why == "" && (a.Is4() && !has4 || a.Is6() && !has6) {
-			has4, has6 = has4 || a.Is4(), has6 || a.Is6()
-			out = append(out, a)
-		}
-	}
-	return out
 }
 
 // duration guesses how long it takes until todo endpoints of an extent are done:
@@ -320,21 +216,37 @@ func (s *sweep) listTargets(ctx context.Context) error {
 	for _, t := range s.controls() {
 		fmt.Fprintln(w, t.AddrPort(), "control, must stay silent") // Flush tells of an error
 	}
-	seen := map[string]bool{}
-	for _, ep := range s.job.endpoints {
-		line := ep.Target.AddrPort().String() + " " + ep.Target.Host()
-		if ep.Why != "" {
-			line = unprobedText(ep)
-		}
-		if !seen[line] && !s.done(ep.Target) { // several specs may lead to one endpoint
-			seen[line] = true
-			fmt.Fprintln(w, oneLine(line))
-		}
+	if err == nil {
+		err = s.listNames(ctx, w)
 	}
-	if err := w.Flush(); err != nil {
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
 		return outputError("stdout", err)
 	}
 	return nil
+}
+
+// listNames lists what names lead to.
+func (s *sweep) listNames(ctx context.Context, w io.Writer) (err error) {
+	s.findShared()
+	last := ""
+	for name, ep := range s.job.endpoints() {
+		line := ep.Target.AddrPort().String() + " " + ep.Target.Host()
+		if ep.Why != "" {
+			line = unprobedText(ep) // the same at each port
+		}
+		if ctx.Err() != nil || err != nil {
+			return err
+		}
+		first := ep.Why != "" || s.isFirst(uint32(name), ep.Target)
+		if first && line != last && !s.done(ep.Target) {
+			_, err = fmt.Fprintln(w, oneLine(line))
+		}
+		last = line
+	}
+	return err
 }
 
 // unprobedText says why an endpoint of a name is not contacted.

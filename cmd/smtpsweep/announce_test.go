@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/smtpsweep/smtpsweep/scanner/scannertest"
+	"github.com/smtpsweep/smtpsweep/scanner/smtp"
 )
 
 var announcedZone = scannertest.DNSZone{
@@ -128,5 +129,90 @@ func TestNoticesOfNamesAreBounded(t *testing.T) {
 	s.note("locally-intercepted", "somebody answers for others")
 	if !s.noted["locally-intercepted"+"somebody answers for others"] {
 		t.Error("a note of the run is lost behind notices")
+	}
+}
+
+// What is not contacted is no surprise either: how much, why, and with which
+// flag it would be.
+func TestAnnouncementSaysWhatIsNotContacted(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	server := scannertest.DNS(t, scannertest.DNSZone{
+		"a.example.org": {"A 10.0.0.1"}, "b.example.org": {"A 10.0.0.2", "A 127.0.0.1"}, "doc.example.org": {"A 192.0.2.7"},
+		"public.example.org": {"A 8.8.8.8"}, "bad.example.org": {"SERVFAIL"}, "empty.example.org": {}, "null.example.org": {"MX 0 ."},
+	}).String()
+	path := filepath.Join(t.TempDir(), "list")
+	for _, c := range []struct{ list, args, want string }{
+		{"a.example.org b.example.org", "-p 25,587", `Contacts nobody: no name leads to an address that may be contacted.
+2 endpoints are not contacted: names lead to addresses that are never contacted behind a name.
+4 endpoints are not contacted: names of a file or MX lead to private addresses; --allow-private contacts them.
+`},
+		{"a.example.org public.example.org", "-p 25 --exclude 8.8.8.0/24", `Contacts nobody: no name leads to an address that may be contacted.
+1 endpoint is not contacted: names lead to excluded addresses.
+1 endpoint is not contacted: names of a file or MX lead to private addresses; --allow-private contacts them.
+`},
+		{"doc.example.org", "-p 25", `Contacts nobody: no name leads to an address that may be contacted.
+1 endpoint is not contacted: names lead to special addresses; --allow-reserved contacts them.
+`},
+		{"gone.example.org lost.example.org bad.example.org empty.example.org mx:null.example.org a..b", "", `Contacts nobody: no name leads to an address that may be contacted.
+1 name is not contacted: it is no name of a host.
+1 name is not contacted: the DNS could not be asked.
+1 name is not contacted: the domain accepts no mail (null MX).
+1 name is not contacted: there is no address.
+2 names are not contacted: no such name exists.
+`},
+		{"a.example.org", "10.0.0.9 -p 25", `1 endpoint is not contacted: names of a file or MX lead to private addresses; --allow-private contacts them.
+`},
+		{"a.example.org", "10.0.0.9 -p 25 --allow-private", `Notice: a.example.org leads to the private address 10.0.0.1
+`},
+	} {
+		if err := os.WriteFile(path, []byte(c.list), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		stderr, _ := announced(t, append(strings.Fields(c.args), "-i", path, "--resolver", server)...)
+		if !strings.HasSuffix(stderr, c.want) {
+			t.Errorf("%s: it says\n%swant\n%s", c.list, stderr, c.want)
+		}
+	}
+}
+
+func TestAnnouncementSaysWhoEHLOSays(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	own := "[127.0.0.1]"
+	if name := (&commonFlags{}).heloName(); name != "" {
+		own = name // of a machine that has a full name
+	}
+	for args, want := range map[string]string{
+		"":                         " from 127.0.0.1 as " + own + "; ",
+		"--source 127.0.0.1":       " from 127.0.0.1 as " + own + "; ",
+		"--helo mon1.example.org":  " from 127.0.0.1 as mon1.example.org; ",
+		"--probe port":             " from 127.0.0.1; ",
+		"--probe banner --helo me": " from 127.0.0.1; ",
+	} {
+		_, _, stderr := invoke(t, append(strings.Fields(args), "scan", "127.0.0.1", "-p", "25", "--dry-run")...)
+		if !strings.Contains(stderr, want) {
+			t.Errorf("%s: it says %s, want %q", args, stderr, want)
+		}
+	}
+	for addr, want := range map[string]string{"192.0.2.1": "[192.0.2.1]", "2001:db8::1": "[IPv6:2001:db8::1]", "fe80::1%eth0": "[IPv6:fe80::1]"} {
+		if got := smtp.AddressLiteral(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("the literal of %s is %s, want %s", addr, got, want)
+		}
+	}
+}
+
+// Somebody else's network gets the polite pace, also where a flag was needed to
+// scan it at all: only what is private or loopback is one's own.
+func TestOnlyPrivateAddressesGetTheFastPace(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	server := scannertest.DNS(t, scannertest.DNSZone{"lab.example.org": {"A 198.18.0.1"}, "own.example.org": {"A 10.0.0.1"}}).String()
+	const polite, fast = "Pace: 200 probes per second in all, 20 ", "Pace: 5000 probes per second in all, unlimited "
+	for args, want := range map[string]string{
+		"10.0.0.1 127.0.0.1 fd00::1": fast, "8.8.8.8": polite, "10.0.0.1 8.8.8.8": polite, "own.example.org": fast,
+		"100.64.0.1": polite, "198.18.0.0/30": polite, "192.0.2.1 10.0.0.1": polite, "lab.example.org": polite,
+	} {
+		stderr, _ := announced(t, append(strings.Fields(args), "-v", "--allow-reserved", "--resolver", server)...)
+		if !strings.Contains(stderr, want) {
+			t.Errorf("%s: it says %s, want %q", args, stderr, want)
+		}
 	}
 }

@@ -374,6 +374,46 @@ func TestBadInputGetsOneSentenceAndItsCode(t *testing.T) {
 	}
 }
 
+// What is wrong with a list is told in one go: a sentence each, ten at most.
+func TestMistakesOfAListAreToldTogether(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	t.Chdir(t.TempDir())
+	w := newWatch(t)
+	badInputFiles(t, "list=10.0.0.1\n127.1\n224.0.0.1\n10.0.0.2\n127.2\n")
+	mixed := `smtpsweep: list:2: bad target "127.1": "127.1" is ambiguous: it has 2 numbers, an IPv4 address four; write four decimal numbers: 192.0.2.7
+smtpsweep: list:3: refused "224.0.0.1": it is special, multicast (RFC 5771), and not scanned
+smtpsweep: list:5: bad target "127.2": "127.2" is ambiguous: it has 2 numbers, an IPv4 address four; write four decimal numbers: 192.0.2.7
+`
+	if code, stdout, stderr := invoke(t, "scan", "-i", "list", w.tcp.Addr().String()); code != exitUsage || stdout != "" || stderr != mixed {
+		t.Errorf("exit %d, it says\n%swant\n%s", code, stderr, mixed)
+	}
+	for content, want := range map[string]int{"224.0.0.1\n255.255.255.255\n": exitRefused, strings.Repeat("127.1\n", 13): exitUsage} {
+		for _, flag := range []string{"-i", "--exclude-file"} {
+			if err := os.WriteFile("list", []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			code, _, stderr := invoke(t, "scan", flag, "list", w.tcp.Addr().String(), "--dry-run")
+			lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+			if flag == "--exclude-file" && want == exitRefused {
+				continue // they may well be excluded
+			}
+			if code != want || want == exitUsage && (!strings.Contains(stderr, "\nsmtpsweep: and 3 more\n") || len(lines) < 11) {
+				t.Errorf("%s: exit %d, want %d:\n%s", flag, code, want, stderr)
+			}
+			for i, line := range lines[:min(len(lines), 10)] {
+				place := fmt.Sprintf("smtpsweep: list:%d: ", i+1)
+				if flag == "--exclude-file" {
+					place = fmt.Sprintf("smtpsweep: --exclude-file list:%d: ", i+1)
+				}
+				if !strings.HasPrefix(line, place) {
+					t.Errorf("%s: got %s, want %s", flag, line, place)
+				}
+			}
+		}
+	}
+	w.check(t)
+}
+
 func TestBadInputsAreAllThere(t *testing.T) {
 	for n := 1; n <= 30; n++ {
 		number := fmt.Sprintf("B%d", n)

@@ -11,10 +11,8 @@ import (
 // would look like a fault of this machine.
 func broadcastAddresses() []netip.Addr {
 	var ends []netip.Addr
-	addrs, _ := net.InterfaceAddrs()
-	for _, a := range addrs {
-		// A network of one or two addresses has no broadcast address (RFC 3021).
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && p.Bits() < 31 {
+	for _, p := range networks(net.InterfaceAddrs()) {
+		if p.Addr().Is4() && p.Bits() < 31 { // smaller ones have no broadcast address (RFC 3021)
 			ends = append(ends, p.Masked().Addr(), lastAddress(p))
 		}
 	}

@@ -35,10 +35,8 @@ func (s *sweep) controlAddrs() []netip.Addr {
 		family(s.job.plan.At(0).Addr) // IPv4 comes first in a plan
 		family(s.job.plan.At(n - 1).Addr)
 	}
-	for _, ep := range s.job.endpoints {
-		if ep.Why == "" {
-			family(ep.Target.Addr)
-		}
+	for _, a := range s.job.names.some {
+		family(a)
 	}
 	var out []netip.Addr
 	if has4 && !s.excluded(controlAddr4) {
@@ -58,8 +56,8 @@ func (s *sweep) excluded(a netip.Addr) bool {
 
 // controls returns the control probes, on every port of the run.
 func (s *sweep) controls() []targets.Target {
-	ports, err := targets.ParsePorts(s.f.ports)
-	if err != nil || len(ports) > 12 {
+	ports, _ := s.job.plan.Ports()
+	if len(ports) > 12 {
 		ports = targets.DefaultPorts()
 	}
 	var out []targets.Target

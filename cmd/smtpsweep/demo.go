@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/smtpsweep/smtpsweep/report"
 	"github.com/smtpsweep/smtpsweep/scanner"
 	"github.com/smtpsweep/smtpsweep/scanner/scannertest"
 )
@@ -139,17 +138,20 @@ func judgeDemo(u *ui, residents map[netip.AddrPort]*resident, counts scannertest
 		if r.seen && len(r.wrong) == 0 {
 			right++
 			if r.looksGood {
-				odd = append(odd, fmt.Sprintf("  %5d  %s", at.Port(), r.behaviour.Help))
+				odd = append(odd, fmt.Sprintf("%5d  %s", at.Port(), r.behaviour.Help))
 			}
 			continue
 		}
 		if !r.seen {
 			r.wrong = []string{"there is no row of it"}
 		}
-		u.say("WRONG %s is %s: %s", at, r.behaviour.Name, report.Clean(strings.Join(r.wrong, "; ")))
+		u.say("WRONG %s is %s: %s", at, r.behaviour.Name, strings.Join(r.wrong, "; "))
 	}
 	if len(odd) > 0 {
-		u.say("Odd servers whose rows look good, and are right (a wrong name shows only where a name is scanned):\n%s", strings.Join(odd, "\n"))
+		u.say("Odd servers whose rows look good, and are right (a wrong name shows only where a name is scanned):")
+	}
+	for _, line := range odd {
+		u.say("  %s", line)
 	}
 	u.say("%d of %d rows say what the server really is. Breaches of etiquette that the zoo counted: %d.", right, len(residents), counts.Rude())
 	if right < len(residents) || counts.Rude() > 0 {

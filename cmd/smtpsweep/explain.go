@@ -48,25 +48,33 @@ func runExplain(u *ui, args []string) error {
 		if i > 0 {
 			fmt.Fprintln(u.out)
 		}
-		if err := printExplanation(u.out, e); err != nil {
+		if err := printExplanation(u.out, e, u.outWidth); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func printExplanation(w io.Writer, e explain.Explanation) error {
+// printExplanation writes an explanation for a terminal of width columns, or 0.
+func printExplanation(w io.Writer, e explain.Explanation, width int) error {
 	var b strings.Builder
+	if e.Line > 0 {
+		fmt.Fprintf(&b, "line %d: ", e.Line)
+	}
 	fmt.Fprintf(&b, "%s\n", report.Clean(e.Recognised))
+	const indent, command = len("  see it   "), explain.MaxInput // a command is copied: it stays one line
+	prose := 100
+	if width > 0 {
+		prose = max(30, min(prose, width-indent))
+	}
 	part := func(label string, width int, lines ...string) {
 		for _, line := range lines {
 			if line != "" {
-				fmt.Fprintf(&b, "  %-8s %s\n", label, wrap(report.Clean(line), width, "           "))
+				fmt.Fprintf(&b, "  %-8s %s\n", label, wrap(report.Clean(line), width, strings.Repeat(" ", indent)))
 				label = ""
 			}
 		}
 	}
-	const prose, command = 100, explain.MaxInput // a command is copied: it stays one line
 	part("means", prose, e.Means...)
 	part("cause", prose, e.Cause...)
 	part("do", prose, e.Do...)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,9 +44,7 @@ func reportWords() (words []string) {
 	} {
 		words = append(words, "cert_trust="+string(s))
 	}
-	for _, f := range smtp.Findings() {
-		words = append(words, f)
-	}
+	words = append(words, smtp.Findings()...)
 	return append(words, "egress-25-suspect", "locally-intercepted", "inside-view", "descriptors-short", "source-ports-short", "memory-short", "parked-limit")
 }
 
@@ -173,6 +172,24 @@ func TestExplanationsNameOnlyCommandsThatExist(t *testing.T) {
 	for _, m := range named {
 		if !exists[m[1]] {
 			t.Errorf("explain sends people to %q, which does not exist", m[0])
+		}
+	}
+}
+
+func TestExplanationsOfALogSayTheirLineAndFitTheTerminal(t *testing.T) {
+	log := "status=sent (250 2.0.0 Ok)\nstatus=bounced (550 5.1.1 User unknown)\n"
+	var out bytes.Buffer
+	u := newUI(strings.NewReader(log), &out, io.Discard)
+	u.outWidth = 60
+	if code := run([]string{"explain", "-"}, u); code != exitDone {
+		t.Fatalf("exit code %d", code)
+	}
+	if !strings.Contains(out.String(), "line 2: no such user\n") {
+		t.Errorf("no line is named:\n%s", out.String())
+	}
+	for line := range strings.Lines(out.String()) {
+		if strings.HasPrefix(line, "  means") && len(line) > len("\n")+60 { // commands stay one line
+			t.Errorf("wider than the terminal: %s", line)
 		}
 	}
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/smtpsweep/smtpsweep/report"
@@ -18,36 +20,21 @@ const endDone = "done"
 // finish closes the journal, writes the outputs, and says how it went.
 func (s *sweep) finish(ctx signals, runErr error) error {
 	sig, interrupted := stoppedBy(ctx.scan)
-	reason := endDone
+	reason, stop := endDone, ctx.scan
 	switch {
 	case interrupted:
-		reason = "interrupted"
+		reason, stop = "interrupted", ctx.now
 	case runErr != nil:
 		reason = "error"
 	}
 	if err := s.closeJournal(reason); err != nil {
-		s.outputs.flush()
-		hint := s.savedHint(reason)
-		if errors.Is(err, journal.ErrGone) {
-			hint = "if it was moved, smtpsweep scan --resume FILE goes on with it there"
-		}
-		return withHint(fail(exitOutput, "%w", err), hint)
+		return s.journalLost(err, reason)
 	}
-	s.outputs.finishStream(report.Totals{Elapsed: time.Since(s.started), Complete: reason == endDone})
-	s.outputs.stop = ctx.scan
-	if interrupted {
-		s.outputs.stop = ctx.now
-	}
-	r, err := s.outputs.render([]string{s.path}, false, !s.outputs.streams(), time.Since(s.started))
-	if late, ok := stoppedBy(s.outputs.stop); ok && errors.Is(err, late) {
+	s.outputs.stop = stop
+	r, err := s.writeOutputs(reason)
+	if late, ok := stoppedBy(stop); ok && errors.Is(err, late) {
 		s.u.say("Stopped before the outputs were written. %s", s.onward(reason))
 		return silentExit(late.code())
-	}
-	if err == nil {
-		err = s.outputs.streamErr()
-	}
-	if err == nil {
-		err = s.sayTotals(r)
 	}
 	switch {
 	case err != nil:
@@ -59,6 +46,29 @@ func (s *sweep) finish(ctx signals, runErr error) error {
 		return withHint(fail(exitEnvironment, "%w", runErr), s.savedHint(reason))
 	}
 	return s.verdict(r.totals)
+}
+
+// journalLost is the end of a run whose journal could not be written.
+func (s *sweep) journalLost(err error, reason string) error {
+	s.outputs.flush()
+	hint := s.savedHint(reason)
+	if errors.Is(err, journal.ErrGone) {
+		hint = "if it was moved, smtpsweep scan --resume FILE goes on with it there"
+	}
+	return withHint(fail(exitOutput, "%w", err), hint)
+}
+
+// writeOutputs writes the outputs and says the totals, also if one of the outputs
+// could not be written: the first error is returned.
+func (s *sweep) writeOutputs(reason string) (*rendering, error) {
+	s.job = nil // the journal has all of it: a list of names may be large
+	elapsed := time.Since(s.started)
+	s.outputs.finishStream(report.Totals{Elapsed: elapsed, Complete: reason == endDone})
+	r, err := s.outputs.render([]string{s.path}, false, !s.outputs.streams(), elapsed)
+	if r == nil {
+		return nil, err
+	}
+	return r, cmp.Or(err, s.outputs.streamErr(), s.sayTotals(r))
 }
 
 // closeJournal writes the last records and closes the journal. A journal that
@@ -99,7 +109,23 @@ func (s *sweep) sayTotals(r *rendering) error {
 	if s.deleted() {
 		path = ""
 	}
-	return s.outputs.sayTotals(r, path)
+	err := s.outputs.sayTotals(r, path)
+	for _, path := range s.stale {
+		s.u.say("%s was there before and was left as it is. Anew: smtpsweep report %s%s", path, shellWord(s.path), overwriting([]string{path}))
+	}
+	return err
+}
+
+// overwriting are the arguments that write some outputs anew.
+func overwriting(paths []string) string {
+	text := ""
+	for _, path := range paths {
+		text += " -o " + shellWord(path)
+	}
+	if text != "" {
+		text += " --force"
+	}
+	return text
 }
 
 // onward says how to go on with a run that ended for a reason.
@@ -110,14 +136,11 @@ func (s *sweep) onward(reason string) string {
 	case reason == endDone:
 		return "The run is complete and saved: smtpsweep report " + shellWord(s.path)
 	}
-	command := "smtpsweep scan --resume " + shellWord(s.path)
+	paths := slices.Clone(s.stale)
 	for _, out := range s.outputs.files {
-		command += " -o " + shellWord(out.path)
+		paths = append(paths, out.path)
 	}
-	if len(s.outputs.files) > 0 {
-		command += " --force"
-	}
-	return "Go on with: " + command
+	return "Go on with: smtpsweep scan --resume " + shellWord(s.path) + overwriting(paths)
 }
 
 // savedHint says the same for a run that ended with an error.
@@ -156,7 +179,7 @@ func (s *sweep) endNotes() {
 	if s.resumed != nil && s.answeredOn25() {
 		return
 	}
-	s.note("egress-25-suspect", "public addresses answered, but none on 25: this network may let no port 25 out; smtpsweep egress will tell")
+	s.note("egress-25-suspect", "public addresses answered, but none on 25: this network may let no port 25 out; smtpsweep explain egress-25-suspect says how to make sure (a later version will find out: smtpsweep egress)")
 }
 
 // answeredOn25 reports whether an earlier part of the run has a public address
@@ -194,27 +217,6 @@ func (s *sweep) totals() map[string]uint64 {
 		}
 	}
 	return totals
-}
-
-// nothingLeft reports whether a resumed journal has a row of every endpoint.
-func (s *sweep) nothingLeft() bool {
-	if s.resumed == nil {
-		return false
-	}
-	for _, ep := range s.job.endpoints {
-		if !s.done(ep.Target) {
-			return false
-		}
-	}
-	for pos := range s.job.order.Len() {
-		if s.resumed.Done.Contains(pos) {
-			continue
-		}
-		if ok, _ := s.job.plan.PermitTarget(s.job.plan.At(s.job.order.At(pos))); ok || s.undecided(pos) {
-			return false
-		}
-	}
-	return true
 }
 
 func isPublicText(address string) bool {

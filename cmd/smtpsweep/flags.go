@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -145,8 +146,8 @@ func (f *commonFlags) sourceAddr() (netip.Addr, string, error) {
 		return netip.Addr{}, "", nil
 	}
 	if addr, err := netip.ParseAddr(f.source); err == nil {
-		if !isOwn(addr) {
-			return netip.Addr{}, "", withHint(fail(exitUsage, "--source %s: not an address of this machine", addr), "its addresses are: "+strings.Join(ownAddresses(), ", "))
+		if own := ownAddresses(); !addr.IsLoopback() && !slices.Contains(own, addr.WithZone("")) {
+			return netip.Addr{}, "", withHint(fail(exitUsage, "--source %s: not an address of this machine", addr), fmt.Sprintf("its addresses are %v", own))
 		}
 		return addr, "", nil
 	}
@@ -156,17 +157,22 @@ func (f *commonFlags) sourceAddr() (netip.Addr, string, error) {
 	return netip.Addr{}, f.source, nil
 }
 
-func isOwn(addr netip.Addr) bool {
-	return addr.IsLoopback() || slices.Contains(ownAddresses(), addr.WithZone("").String())
+// ownAddresses returns this machine's addresses but the loopback ones.
+func ownAddresses() (out []netip.Addr) {
+	for _, p := range networks(net.InterfaceAddrs()) {
+		if !p.Addr().IsLoopback() {
+			out = append(out, p.Addr())
+		}
+	}
+	return out
 }
 
-// ownAddresses returns this machine's addresses but the loopback ones.
-func ownAddresses() []string {
-	var out []string
-	addrs, _ := net.InterfaceAddrs()
+// networks returns addresses of interfaces with their networks. What cannot be
+// told is as if it were not there.
+func networks(addrs []net.Addr, _ error) (out []netip.Prefix) {
 	for _, a := range addrs {
-		if prefix, err := netip.ParsePrefix(a.String()); err == nil && !prefix.Addr().IsLoopback() {
-			out = append(out, prefix.Addr().String())
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out = append(out, p)
 		}
 	}
 	return out

@@ -125,13 +125,15 @@ pipelines. It never logs in and never sends mail.`,
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			return unknownCommand(args[0])
+			return unknownCommand(cmd, args[0])
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(newScan(u), newReport(u), newExplain(u), newDemo(u), newSelftest(u), newVersion(u))
-	usage := strings.ReplaceAll(root.UsageTemplate(), "FlagUsages ", "FlagUsagesWrapped 100 ")
-	root.SetUsageTemplate(usage)
+	root.SetUsageTemplate(strings.NewReplacer(
+		"FlagUsages ", "FlagUsagesWrapped 100 ",
+		"{{if .HasAvailableSubCommands}}\n  {{.CommandPath}} [command]{{end}}", "{{if not .Runnable}}\n  {{.CommandPath}} COMMAND{{end}}",
+	).Replace(root.UsageTemplate()))
 	root.SetHelpTemplate(root.HelpTemplate() + exitHelp + "\n")
 	root.SetFlagErrorFunc(flagError)
 	return root
@@ -139,12 +141,20 @@ pipelines. It never logs in and never sends mail.`,
 
 // unknownCommand explains a first word that is no command; a target there is
 // the commonest slip.
-func unknownCommand(word string) error {
+func unknownCommand(root *cobra.Command, word string) error {
 	err := fail(exitUsage, "%q is not a command", clip(word))
 	if strings.ContainsAny(word, ".:/") {
 		return withHint(err, fmt.Sprintf("to find its mail ports: smtpsweep scan %s", clip(word)))
 	}
-	return withHint(err, "smtpsweep --help lists the commands")
+	var names []string
+	for _, cmd := range root.Commands() {
+		names = append(names, cmd.Name())
+	}
+	hint := "smtpsweep --help lists the commands"
+	if near := nearest(names, word); near != "" {
+		hint = "did you mean " + near + "? " + hint
+	}
+	return withHint(err, hint)
 }
 
 // noArgs refuses words after a command that takes none.
@@ -160,26 +170,28 @@ func flagError(cmd *cobra.Command, err error) error {
 	hint := cmd.CommandPath() + " --help lists the flags"
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
-		if near := nearest(cmd.Flags(), unknown.GetSpecifiedName()); near != "" {
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if near := nearest(names, unknown.GetSpecifiedName()); near != "" {
 			hint = "did you mean --" + near + "? " + hint
 		}
 	}
 	return withHint(fail(exitUsage, "%s", flagMessage(err)), hint)
 }
 
-// nearest returns the flag that a mistyped name most likely means, or "": one
+// nearest returns the name that a mistyped one most likely means, or "": one
 // that begins with it, or is at most two edits away.
-func nearest(flags *pflag.FlagSet, name string) string {
+func nearest(names []string, typed string) string {
 	best, least := "", 3
-	flags.VisitAll(func(f *pflag.Flag) {
-		n := edits(f.Name, name)
-		if len(name) > 2 && strings.HasPrefix(f.Name, name) {
+	for _, name := range names {
+		n := edits(name, typed)
+		if len(typed) > 2 && strings.HasPrefix(name, typed) {
 			n = 1
 		}
-		if n < least && n < len(name) {
-			best, least = f.Name, n
+		if n < least && n < len(typed) {
+			best, least = name, n
 		}
-	})
+	}
 	return best
 }
 

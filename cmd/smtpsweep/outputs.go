@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -110,7 +109,7 @@ func checkPlace(path string, force, isJournal bool) error {
 	case err == nil && info.IsDir():
 		return fail(exitUsage, "-o %s is a directory", clip(path))
 	case err == nil && isJournal:
-		return withHint(fail(exitUsage, "-o %s exists already, and a journal is never overwritten", clip(path)), fmt.Sprintf("smtpsweep scan --resume %s goes on with it; another name starts anew", shellWord(path)))
+		return withHint(fail(exitUsage, "-o %s exists already, and a journal is never overwritten", clip(path)), goOnOrAnew(path))
 	case err == nil && !force:
 		return withHint(fail(exitUsage, "-o %s exists already", clip(path)), "--force overwrites it")
 	case err == nil:
@@ -123,6 +122,11 @@ func checkPlace(path string, force, isJournal bool) error {
 		return fail(exitUsage, "-o %s: there is no directory %s", clip(path), clip(filepath.Dir(path)))
 	}
 	return nil
+}
+
+// goOnOrAnew is the hint where a journal exists.
+func goOnOrAnew(path string) string {
+	return "smtpsweep scan --resume " + shellWord(path) + " goes on with it; another name starts anew"
 }
 
 // streams reports whether stdout is written while the run goes on.
@@ -174,7 +178,7 @@ func (o *outputs) replayRows(path string) error {
 }
 
 func (o *outputs) options(toTerminal bool) report.Options {
-	opt := report.Options{CSVBOM: o.flags.csvBOM, Show: o.show, Notice: func(s string) { o.u.say("%s", oneLine(s)) }}
+	opt := report.Options{CSVBOM: o.flags.csvBOM, Show: o.show, Notice: func(s string) { o.u.say("%s", s) }}
 	if toTerminal {
 		opt.Color, opt.Width = o.u.color(), o.u.outWidth
 	}

@@ -169,7 +169,7 @@ func TestAFullStdoutIsAnError(t *testing.T) {
 
 func TestHelpForAReaderThatHasEnoughIsNoError(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"scan", "--help"}, {"version"}, {"explain", "554"}, {"completion", "bash"}} {
+	for _, args := range [][]string{{"scan", "--help"}, {"help", "scan"}, {"version"}, {"explain", "554"}, {"completion", "bash"}} {
 		p := &process{ended: make(chan struct{})}
 		p.Cmd = execCommand(t, args...)
 		r, w, err := os.Pipe()
@@ -199,6 +199,9 @@ func TestAFullDiskLosesTheOutputAndNotTheRun(t *testing.T) {
 		csvPath, other := filepath.Join(small, "rows.csv"), filepath.Join(dir, "rows.csv")
 		p := launch(t, l, env, "scan", "10.64.0.0/21", "-p", "25", "--probe", "port", "--rate", "0", "-o", csvPath, "-o", other)
 		p.mustEnd(t, exitOutput)
+		if !strings.Contains(p.out.String(), "= 2,048 of 2,048 in ") {
+			t.Errorf("it does not say the totals: %q", p.out.String())
+		}
 		for _, want := range []string{csvPath + " could not be written: no space left on device", "Wrote " + other + " (2,048 rows)", "smtpsweep report"} {
 			if !strings.Contains(p.err.String(), want) {
 				t.Errorf("it said %q, want %q", p.err.String(), want)
@@ -392,6 +395,20 @@ func TestWithoutAPlaceForJournalsARunDoesNotBegin(t *testing.T) {
 	p = launch(t, nil, env, "report", "last")
 	if code := p.wait(t); code != exitEnvironment && code != exitUsage {
 		t.Errorf("report last: exit code %d: %s", code, p.err.String())
+	}
+	// Without a home it is the environment that is to blame, and the cure is said once.
+	env = []string{"XDG_STATE_HOME=", "HOME="}
+	before := zoo.Counts().Conns
+	p = launch(t, nil, env, "scan", good.String()).mustEnd(t, exitEnvironment)
+	if said := p.err.String(); strings.Count(said, "-o FILE.jsonl") != 1 || strings.Contains(said, "saved") || zoo.Counts().Conns > before {
+		t.Errorf("without a home: %d connections; it said %q", zoo.Counts().Conns-before, said)
+	}
+	p = launch(t, nil, env, "scan", good.String(), "-o", filepath.Join(dir, "homeless.jsonl")).mustEnd(t, 0)
+	if said := p.err.String(); !strings.Contains(said, "will not find this run") || strings.Contains(said, "-o FILE.jsonl") {
+		t.Errorf("with a name for the journal: it said %q", said)
+	}
+	if said := launch(t, nil, env, "report", "last").mustEnd(t, exitEnvironment).err.String(); strings.Contains(said, "-o FILE.jsonl") || !strings.Contains(said, "smtpsweep report FILE.jsonl") {
+		t.Errorf("report last without a home: it said %q", said)
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -15,20 +14,19 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/smtpsweep/smtpsweep/scanner/journal"
 	"github.com/smtpsweep/smtpsweep/targets"
 )
 
-// A job is what a run is about: the plan, the endpoints that its names led to,
-// and what is never contacted.
+// A job is what a run is about: the plan, and what its names led to.
 type job struct {
 	plan      *targets.Plan
 	order     targets.Order
 	shard     targets.Shard
-	answers   []targets.Answer   // those that the journal does not have yet
-	endpoints []targets.Endpoint // of the shard's names, refused ones too
+	answers   *targets.Answers // of the shard's names; nil if the plan has no names
+	asked     []uint32         // numbers of the names whose answers the journal does not have yet
+	domains   bool             // some names are mx: domains
+	names     survey           // what the names led to
 	files     []journal.File
 	resolvers []string
 
@@ -56,7 +54,7 @@ func (f *scanFlags) targetConfig() (targets.Config, error) {
 	}
 	for _, name := range f.excludeFiles {
 		if err := readExclusions(cfg.Exclude, name); err != nil {
-			return cfg, withHint(fail(exitUsage, "--exclude-file %w", err), "without the exclusions that were asked for nothing is scanned")
+			return cfg, withHint(fail(exitUsage, "%w", err), "without the exclusions that were asked for nothing is scanned")
 		}
 	}
 	return cfg, nil
@@ -65,10 +63,10 @@ func (f *scanFlags) targetConfig() (targets.Config, error) {
 func readExclusions(to *targets.Exclusions, name string) error {
 	in, err := os.Open(name)
 	if err != nil {
-		return fmt.Errorf("%s: %w", clip(name), plainPathError(err))
+		return fmt.Errorf("--exclude-file %s: %w", clip(name), plainPathError(err))
 	}
 	defer in.Close()
-	return to.ReadFile(name, in)
+	return to.ReadFile("--exclude-file "+name, in)
 }
 
 // buildPlan reads the typed specs and the lists.
@@ -82,7 +80,7 @@ func (f *scanFlags) buildPlan(u *ui, cfg targets.Config, specs []string) (*targe
 			return nil, nil, specError(spec, err)
 		}
 		if isFile(spec) {
-			u.say("Notice: %s is read as a name, and it is a file as well: -i %s reads targets from it", oneLine(clip(spec)), oneLine(clip(spec)))
+			u.say("Notice: %s is read as a name, and it is a file as well: -i %s reads targets from it", clip(spec), clip(spec))
 		}
 	}
 	var files []journal.File
@@ -119,11 +117,12 @@ func isFile(name string) bool {
 
 // planError gives the errors of the targets package their exit codes.
 func planError(err error) error {
+	var bad *targets.SpecError
 	var refused *targets.RefusedError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &refused):
+	case errors.As(err, &refused) && !errors.As(err, &bad): // a list may have both
 		return fail(exitRefused, "%w", err)
 	}
 	return fail(exitUsage, "%w", err)
@@ -171,56 +170,11 @@ func chooseSeed(seed uint64, given bool) uint64 {
 	return rand.Uint64() >> 1 // 63 bits: JSON readers that know only floats and int64 keep most of it
 }
 
-// lookups is how many names are looked up at a time.
-const lookups = 32
+// public reports whether anything is contacted that is public.
+func (j *job) public() bool { return j.plan.Public() || j.names.public }
 
-// resolve asks for the plan's names, those of the shard, and settles what they lead to.
-// known are answers of an earlier run of the same journal: they are not asked again.
-func (j *job) resolve(ctx context.Context, r *targets.Resolver, known map[string]targets.Answer) error {
-	var names []targets.Name
-	for _, name := range j.plan.Names() {
-		if j.shard.OwnsName(name) {
-			names = append(names, name)
-		}
-	}
-	answers := make([]targets.Answer, len(names))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(lookups)
-	for i, name := range names {
-		if answer, ok := known[name.Text]; ok {
-			answers[i] = answer
-			continue
-		}
-		group.Go(func() error {
-			answers[i] = r.Resolve(ctx, name)
-			return ctx.Err()
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	for i, name := range names {
-		j.endpoints = append(j.endpoints, j.plan.Endpoints(name, answers[i])...)
-	}
-	j.answers = slices.DeleteFunc(answers, func(a targets.Answer) bool {
-		_, ok := known[a.Name]
-		return ok
-	})
-	return nil
-}
-
-// public reports whether anything is contacted that is not private or loopback.
-func (j *job) public() bool {
-	if j.plan.Public() {
-		return true
-	}
-	for _, ep := range j.endpoints {
-		if ep.Why == "" && targets.IsPublic(ep.Target.Addr) {
-			return true
-		}
-	}
-	return false
-}
+// private reports whether nothing is contacted but private and loopback addresses.
+func (j *job) private() bool { return j.plan.Private() && !j.names.strange }
 
 // An extent is how much a run contacts: of its shard, and what is left after
 // exclusions.
@@ -236,8 +190,10 @@ const maxCounted = 1 << 20
 // extent counts once: the plan and its answers do not change.
 func (j *job) extent() extent {
 	j.once.Do(func() {
-		j.size = j.planExtent()
-		j.addNames(&j.size)
+		x, names := j.planExtent(), j.names.contacts
+		x.endpoints, x.addresses = x.endpoints+names.endpoints, x.addresses+names.addresses
+		x.host, x.subnet = max(x.host, names.host), max(x.subnet, names.subnet)
+		j.size = x
 	})
 	return j.size
 }
@@ -276,29 +232,6 @@ func (j *job) planExtent() extent {
 // partOf returns the size of one of n equal parts, rounded up.
 func partOf(all, n uint64) uint64 { return (all + n - 1) / n }
 
-// addNames adds the endpoints that names led to.
-func (j *job) addNames(x *extent) {
-	hosts, subnets := map[netip.Addr]uint64{}, map[netip.Prefix]uint64{}
-	for _, ep := range j.endpoints {
-		if ep.Why != "" {
-			continue
-		}
-		addr := ep.Target.Addr
-		x.endpoints++
-		if hosts[addr] == 0 && !j.plan.Has(addr) {
-			x.addresses++
-		}
-		hosts[addr]++
-		bits := 48
-		if addr.Is4() {
-			bits = 24
-		}
-		subnet, _ := addr.Prefix(bits) // never fails for an address that is probed
-		subnets[subnet]++
-		x.host, x.subnet = max(x.host, hosts[addr]), max(x.subnet, subnets[subnet])
-	}
-}
-
 // contacts counts the endpoints that will be contacted, and the addresses.
 func (j *job) contacts() (endpoints, addresses uint64) {
 	x := j.extent()
@@ -313,11 +246,5 @@ func (j *job) rows() uint64 {
 	if !x.exact && j.plan.Probed() != j.plan.Len() {
 		return 0
 	}
-	n := x.endpoints
-	for _, ep := range j.endpoints {
-		if ep.Why != "" {
-			n++
-		}
-	}
-	return n
+	return x.endpoints - j.names.contacts.endpoints + j.names.rows
 }

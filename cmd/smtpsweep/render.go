@@ -17,14 +17,19 @@ import (
 
 // A rendering is what came of writing reports from journals.
 type rendering struct {
-	totals report.Totals
-	advice []string
-	wrote  []string
-	lost   []string // what was damaged
+	totals     report.Totals
+	advice     []string
+	wrote      []string
+	lost       []string // what was damaged
+	unfinished []unfinished
 }
 
+// An unfinished run has not decided every endpoint that it could.
+type unfinished struct{ path, how string }
+
 // render folds journals into every output. withStdout is false where stdout
-// was streamed while the run went on.
+// was streamed while the run went on. If an output could not be written there is
+// an error and a rendering, of what else was.
 func (o *outputs) render(paths []string, salvage, withStdout bool, elapsed time.Duration) (*rendering, error) {
 	readers, err := openJournals(paths, salvage)
 	defer closeAll(readers)
@@ -37,7 +42,7 @@ func (o *outputs) render(paths []string, salvage, withStdout bool, elapsed time.
 	}
 	sinks := o.openSinks(facts.header, withStdout)
 	defer o.temps.remove()
-	r := &rendering{totals: facts.totals}
+	r := &rendering{totals: facts.totals, unfinished: facts.unfinished}
 	if elapsed > 0 {
 		r.totals.Elapsed = elapsed
 	}
@@ -56,14 +61,9 @@ func (o *outputs) render(paths []string, salvage, withStdout bool, elapsed time.
 	if r.lost = lostRecords(readers); len(r.lost) > 0 && r.totals.Rows() == 0 {
 		return nil, fail(exitJournal, "%s: not a row of it can be read", strings.Join(paths, ", "))
 	}
-	r.totals.Complete = facts.complete && r.totals.Rows() >= r.totals.Planned
+	r.totals.Complete = len(r.unfinished) == 0 && r.totals.Rows() >= r.totals.Planned
 	r.advice = advisor.Lines()
-	if err = r.commit(sinks); err != nil {
-		for _, w := range r.wrote {
-			o.u.say("Wrote %s.", w)
-		}
-	}
-	return r, err
+	return r, r.commit(sinks)
 }
 
 // writeRow writes a row to all outputs. It reports whether one of them took it;
@@ -83,10 +83,22 @@ func (r *rendering) commit(sinks []*sink) (err error) {
 		if failed := s.commit(r.totals); failed != nil {
 			err = cmp.Or(err, failed)
 		} else if s.path != "-" {
-			r.wrote = append(r.wrote, fmt.Sprintf("%s (%s)", s.path, plural(s.rows, "row", "rows")))
+			r.wrote = append(r.wrote, fmt.Sprintf("%s (%s)", s.path, r.rowsText(s.rows)))
 		}
 	}
 	return err
+}
+
+// rowsText says how many rows an output has, and whether that is all.
+func (r *rendering) rowsText(n uint64) string {
+	text := plural(n, "row", "rows")
+	if len(r.unfinished) == 0 {
+		return text
+	}
+	if r.totals.Planned > n {
+		text = group(n) + " of " + plural(r.totals.Planned, "row", "rows")
+	}
+	return text + ": the run is not complete"
 }
 
 // lostRecords says what a salvage left out.
@@ -123,9 +135,9 @@ func closeAll(readers []*journal.Reader) {
 
 // journalFacts are what a report says of the run beside its rows.
 type journalFacts struct {
-	header   report.Header
-	totals   report.Totals
-	complete bool
+	header     report.Header
+	totals     report.Totals
+	unfinished []unfinished
 }
 
 // readFacts reads the run record, the notes and the end.
@@ -201,13 +213,15 @@ type aside struct {
 }
 
 func (f *journalFacts) readRecords(r *journal.Reader, first bool) error {
-	ended := r.Run().Started
-	f.complete = false
+	ended, how := r.Run().Started, stillRunning
 	for rec, err := range r.Records() {
 		if err != nil {
 			return err
 		}
 		var a aside
+		if rec.Type != "sync" && rec.Type != "end" {
+			how = stillRunning // it was gone on with
+		}
 		switch rec.Type {
 		case "run":
 			if first {
@@ -219,13 +233,30 @@ func (f *journalFacts) readRecords(r *journal.Reader, first bool) error {
 			}
 		case "end":
 			if json.Unmarshal(rec.Line, &a) == nil {
-				ended, f.complete = a.Time, a.Reason == endDone
+				ended, how = a.Time, howEnded(a.Reason)
 			}
 		}
+	}
+	if how != "" {
+		f.unfinished = append(f.unfinished, unfinished{r.Path(), how})
 	}
 	f.totals.Elapsed += ended.Sub(r.Run().Started)
 	f.totals.Ended = ended
 	return nil
+}
+
+// stillRunning is said of a run without an end record.
+const stillRunning = "it still goes on, or was killed"
+
+// howEnded says what an end record means for the run, or "" if it is complete.
+func howEnded(reason string) string {
+	switch reason {
+	case endDone:
+		return ""
+	case "interrupted":
+		return "it was interrupted"
+	}
+	return "it ended with an error"
 }
 
 // quietNote reports whether a note is for the journal and not for the totals.
@@ -298,11 +329,11 @@ func (o *outputs) sayTotals(r *rendering, journalPath string) error {
 	return nil
 }
 
-// portsOf reads the ports of a run from its recorded flags.
+// portsOf returns the ports of a run.
 func portsOf(run journal.Run) ([]targets.Port, error) {
-	text := configFlag(run, "ports")
-	if text == "" {
-		return nil, nil
+	c, err := configOf(run)
+	if err != nil || c.Ports == "" {
+		return nil, nil // a journal that was salvaged, or has no plan
 	}
-	return targets.ParsePorts(text)
+	return targets.ParsePorts(c.Ports)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,11 +37,14 @@ is rendered as far as it goes.`,
 	}
 	f.register(cmd.Flags())
 	completeOutput(cmd)
-	cmd.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return []string{"last"}, cobra.ShellCompDirectiveDefault // and files
-	}
+	cmd.ValidArgsFunction = lastOrFile
 	cmd.Flags().BoolVar(&f.salvage, "salvage", false, "read what is whole of a damaged journal, and say what is lost")
 	return cmd
+}
+
+// lastOrFile completes the name of a journal.
+func lastOrFile(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return []cobra.Completion{"last"}, cobra.ShellCompDirectiveDefault // and files
 }
 
 func runReport(u *ui, f *reportFlags, args []string) error {
@@ -64,10 +68,17 @@ func runReport(u *ui, f *reportFlags, args []string) error {
 	o.stop = ctx.scan
 	done, err := await(ctx.now, func() error { // a second signal does not wait for a reader of stdout
 		r, err := o.render(paths, f.salvage, true, 0)
-		if err != nil {
+		if r == nil {
 			return err
 		}
-		return o.sayTotals(r, "")
+		err = cmp.Or(err, o.sayTotals(r, ""))
+		for _, run := range r.unfinished {
+			if f.salvage {
+				break // a damaged journal is not gone on with
+			}
+			u.say("The run of %s is not complete: %s. Go on with: smtpsweep scan --resume %s", run.path, run.how, shellWord(run.path))
+		}
+		return err
 	})
 	if !done {
 		o.temps.remove()
@@ -82,7 +93,7 @@ func journalNamed(arg string) (string, error) {
 	}
 	dir, err := journal.StateDir()
 	if err != nil {
-		return "", fail(exitEnvironment, "%w", err)
+		return "", withHint(fail(exitEnvironment, "there is no last run: %w", err), "smtpsweep report FILE.jsonl reads another")
 	}
 	path, err := journal.Newest(dir)
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -11,12 +10,6 @@ import (
 	"github.com/smtpsweep/smtpsweep/scanner/journal"
 	"github.com/smtpsweep/smtpsweep/targets"
 )
-
-// An aliasKey is an endpoint that several names may lead to.
-type aliasKey struct {
-	host string
-	ap   netip.AddrPort
-}
 
 // result takes one finished endpoint, from any goroutine.
 func (s *sweep) result(r *scanner.Result) {
@@ -28,12 +21,10 @@ func (s *sweep) result(r *scanner.Result) {
 		s.hooks.onResult(r)
 	}
 	s.record(r)
-	if r.Target.Index == targets.NoIndex && len(s.aliases) > 0 {
-		for _, from := range s.aliases[aliasKey{r.Target.Host(), r.Target.AddrPort()}] {
-			again := *r
-			again.Target.From = from
-			s.record(&again)
-		}
+	for _, spec := range s.others(r.Target) {
+		again := *r
+		again.Target.From = &targets.Origin{Spec: spec, Host: r.Target.Host()}
+		s.record(&again)
 	}
 }
 
@@ -68,7 +59,7 @@ func (s *sweep) note(code, text string) {
 	}
 	s.noted[code+text] = true
 	if s.u.verbose {
-		s.u.say("Note: %s: %s", code, oneLine(text))
+		s.u.say("Note: %s: %s", code, text)
 	}
 	if s.writer != nil {
 		s.writer.Note(code, text)

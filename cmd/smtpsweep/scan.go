@@ -102,5 +102,7 @@ Targets: 192.0.2.7  192.0.2.0/24  192.0.2.1-192.0.2.40  192.0.2.1-40
 	completeWords(cmd, "engine", f.engine.choices...)
 	completeWords(cmd, "probe", f.probe.choices...)
 	completeWords(cmd, "expect", f.expect.choices...)
+	// The only error is a flag that does not exist, which its own test would show.
+	_ = cmd.RegisterFlagCompletionFunc("resume", lastOrFile)
 	return cmd
 }

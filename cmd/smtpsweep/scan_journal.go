@@ -5,9 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -22,26 +19,15 @@ import (
 	"github.com/smtpsweep/smtpsweep/targets"
 )
 
-// mayChange are the flags that --resume lets differ from the journal: pace and
-// limits, and what is only about this part of the run. More exclusions are added
-// to the journal's.
-var mayChange = slices.Concat(paceFlags, ofTheMoment, []string{
-	"timeout", "retries", "greeting-timeout", "patience", "format", "csv-bom", "show", "expect", "yes",
-	"exclude", "exclude-file", "resolver", "ca",
-})
-
 // paceFlags are those whose defaults depend on who is contacted.
 var paceFlags = []string{"rate", "host-limit", "host-interval", "subnet-rate"}
-
-// ofTheMoment are the flags that a journal does not pass on: outputs would be
-// overwritten, and how much is said is for whoever goes on with the run to say.
-var ofTheMoment = []string{"resume", "config", "dry-run", "output", "force", "quiet", "verbose", "no-color"}
 
 // A recordedConfig is the run record's "config": what makes this run again.
 type recordedConfig struct {
 	Targets []string            `json:"targets"`
 	Flags   map[string][]string `json:"flags"`           // as they hold, typed or not
 	Unset   []string            `json:"unset,omitempty"` // of the paceFlags: they follow the targets
+	Ports   string              `json:"ports,omitempty"` // of the plan: targets may have ports of their own
 }
 
 // flagValues returns the values of a flag, several for a repeatable one.
@@ -55,179 +41,18 @@ func flagValues(f *pflag.Flag) []string {
 func (s *sweep) recordedConfig() (json.RawMessage, error) {
 	c := recordedConfig{Targets: s.specs, Flags: map[string][]string{}}
 	s.flags.VisitAll(func(f *pflag.Flag) {
-		if values := flagValues(f); f.Name != "help" && f.Name != "resume" && len(values) > 0 {
+		values := flagValues(f)
+		if f.Name == "output" {
+			values = absolute(values) // a run may be gone on with elsewhere
+		}
+		if f.Name != "help" && f.Name != "resume" && len(values) > 0 {
 			c.Flags[f.Name] = values
 		}
 	})
+	ports, _ := s.job.plan.Ports()
+	c.Ports = targets.PortsText(ports)
 	c.Unset = slices.DeleteFunc(slices.Clone(paceFlags), s.flags.Changed)
 	return json.Marshal(c)
-}
-
-// recall takes the flags of an earlier run from its journal. What the user
-// typed now wins where it may differ, and is an error where it may not.
-func (s *sweep) recall() (err error) {
-	if s.f.resume, err = journalNamed(s.f.resume); err != nil {
-		return err
-	}
-	run, c, err := readRun(s.f.resume)
-	if err != nil {
-		return err
-	}
-	if len(s.specs) > 0 && !slices.Equal(s.specs, c.Targets) {
-		return withHint(fail(exitJournal, "%s is of other targets than those typed now", s.f.resume), "--resume takes the targets from the journal: give none")
-	}
-	s.specs, s.recorded = c.Targets, c
-	if err := s.checkNewFlags(c); err != nil {
-		return err
-	}
-	check := checkFiles
-	if s.flags.Changed("input") {
-		check = s.checkInputs
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.Flags)) {
-		if err := s.recallFlag(name); err != nil {
-			return err
-		}
-	}
-	return check(run.Files)
-}
-
-// recallFlag gives a flag the value that the journal has for it.
-func (s *sweep) recallFlag(name string) error {
-	flag, values := s.flags.Lookup(name), s.recorded.Flags[name]
-	if flag == nil || len(values) == 0 || slices.Contains(ofTheMoment, name) {
-		return nil
-	}
-	switch {
-	case strings.HasPrefix(name, "exclude"): // they add up
-	case flag.Changed && (name == "input" || slices.Contains(mayChange, name)):
-		return nil // lists are compared by what is in them
-	case flag.Changed:
-		if now := flagValues(flag); !slices.Equal(now, values) {
-			return fail(exitJournal, "%s was made with --%s %s, not %s", s.f.resume, name, strings.Join(values, " "), strings.Join(now, " "))
-		}
-		return nil
-	case slices.Contains(s.recorded.Unset, name):
-		return nil
-	}
-	if err := setFlag(s.flags, flag, values); err != nil {
-		return fail(exitJournal, "%s: --%s %s: %w", s.f.resume, name, strings.Join(values, " "), err)
-	}
-	return nil
-}
-
-// setFlag sets a flag, as if it had been typed; to one that is a list it adds
-// what the list has not.
-func setFlag(flags *pflag.FlagSet, flag *pflag.Flag, values []string) error {
-	list, isList := flag.Value.(pflag.SliceValue)
-	switch {
-	case !isList && values[0] != flag.Value.String(): // else it may be empty, which few flags can be set to
-		return flags.Set(flag.Name, values[0])
-	case !isList:
-		flag.Changed = true
-		return nil
-	}
-	for _, value := range values {
-		if slices.Contains(list.GetSlice(), value) {
-			continue
-		}
-		if err := list.Append(value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkNewFlags refuses a flag that the earlier run did not have.
-func (s *sweep) checkNewFlags(c recordedConfig) (err error) {
-	s.flags.Visit(func(f *pflag.Flag) {
-		if _, known := c.Flags[f.Name]; !known && !slices.Contains(mayChange, f.Name) && err == nil {
-			err = fail(exitJournal, "%s was made without --%s", s.f.resume, f.Name)
-		}
-	})
-	return err
-}
-
-// checkInputs compares the lists that are given again with those of the earlier
-// run: by content, because a path means another file in another directory.
-func (s *sweep) checkInputs(files []journal.File) error {
-	again := len(s.f.inputs) == len(files)
-	for i, name := range s.f.inputs {
-		if !again {
-			break
-		}
-		sum, err := hashList(s.u.in, name)
-		if err != nil {
-			return fail(exitUsage, "-i %s: %w", clip(name), plainPathError(err))
-		}
-		again = sum == files[i].SHA256
-	}
-	if !again {
-		return withHint(fail(exitJournal, "%s is of other lists than those given now with -i", s.f.resume), "start a new run; --resume takes the targets from the journal")
-	}
-	return nil
-}
-
-// hashList returns the SHA-256 of a list, in hex; "-" is stdin.
-func hashList(stdin io.Reader, name string) (string, error) {
-	in := stdin
-	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return "", err
-		}
-		defer file.Close()
-		in = file
-	}
-	sum := sha256.New()
-	_, err := io.Copy(sum, in)
-	return hex.EncodeToString(sum.Sum(nil)), err
-}
-
-// checkFiles compares the lists of an earlier run with what they are now. The
-// journal holds the plan: a list that is gone, or was a pipe, is not missed.
-func checkFiles(files []journal.File) error {
-	for _, file := range files {
-		info, err := os.Stat(file.Path)
-		if file.Path == "-" || errors.Is(err, os.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
-			continue
-		}
-		sum, err := hashList(nil, file.Path)
-		if err != nil {
-			return fail(exitUsage, "-i %s: %w", file.Path, plainPathError(err))
-		}
-		if sum != file.SHA256 {
-			return withHint(fail(exitJournal, "-i %s has changed since the journal was begun", file.Path), "start a new run, or restore the list")
-		}
-	}
-	return nil
-}
-
-// readRun reads the run record and the configuration that holds now: a run that
-// was gone on with may have more exclusions than it began with.
-func readRun(path string) (journal.Run, recordedConfig, error) {
-	var c recordedConfig
-	r, err := journal.Open(path)
-	if err != nil {
-		return journal.Run{}, c, journalError(path, err)
-	}
-	defer r.Close()
-	run := r.Run()
-	if err := json.Unmarshal(run.Config, &c); err != nil {
-		return run, c, fail(exitJournal, "%s: its run record has no readable configuration", path)
-	}
-	for rec, err := range r.Records() {
-		if err != nil {
-			return run, c, journalError(path, err)
-		}
-		var later struct {
-			Config *recordedConfig `json:"config"`
-		}
-		if rec.Type == "resume" && json.Unmarshal(rec.Line, &later) == nil && later.Config != nil {
-			c = *later.Config
-		}
-	}
-	return run, c, nil
 }
 
 // journalError gives the errors of the journal their exit codes.
@@ -245,27 +70,11 @@ func journalError(path string, err error) error {
 	case errors.As(err, &damage):
 		return withHint(fail(exitJournal, "%w", err), "smtpsweep report --salvage reads what is whole")
 	case errors.Is(err, journal.ErrExists):
-		return withHint(fail(exitUsage, "%s exists already", path), fmt.Sprintf("smtpsweep scan --resume %s goes on with it; another name starts anew", shellWord(path)))
+		return withHint(fail(exitUsage, "%s exists already", path), goOnOrAnew(path))
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
 		return fail(exitUsage, "%s: %w", path, plainPathError(err))
 	}
 	return fail(exitJournal, "%w", err)
-}
-
-// openResumed takes up the journal of --resume.
-func (s *sweep) openResumed(cfg targets.Config) error {
-	w, recovered, err := journal.Resume(s.f.resume, cfg)
-	if err != nil {
-		return journalError(s.f.resume, err)
-	}
-	if recovered.Plan == nil {
-		w.Close()
-		return fail(exitJournal, "%s is not the journal of a scan: it has no plan", s.f.resume)
-	}
-	s.writer, s.resumed, s.path = w, recovered, s.f.resume
-	s.already = uint64(recovered.Done.Len()) + uint64(recovered.DoneNames.Len())
-	s.started = time.Now()
-	return nil
 }
 
 // openJournal begins the journal of a new run, or goes on with that of --resume.
@@ -314,7 +123,7 @@ func (s *sweep) keepLast() {
 		err = journal.Link(dir, s.path, time.Now(), os.Getpid())
 	}
 	if err != nil {
-		s.u.say("smtpsweep report last will not find this run: %s", oneLine(err.Error()))
+		s.u.say("smtpsweep report last will not find this run: %s", err)
 		return
 	}
 	journal.Prune(dir, journal.Keep) // keeping too many is no reason not to run
@@ -335,7 +144,11 @@ func (s *sweep) journalPath() (string, error) {
 	}
 	dir, err := journal.StateDir()
 	if err != nil {
-		return "", withHint(fail(exitOutput, "no place for the journal: %w", err), "-o FILE.jsonl names one")
+		code := exitEnvironment // there is no home
+		if _, ok := errors.AsType[*os.PathError](err); ok {
+			code = exitOutput
+		}
+		return "", withHint(fail(code, "%w", err), "-o FILE.jsonl names one")
 	}
 	return filepath.Join(dir, journal.NewName(time.Now(), os.Getpid())), nil
 }
@@ -362,13 +175,10 @@ func (s *sweep) runRecord() (journal.Run, error) {
 	return run, nil
 }
 
-// configFlag returns the value of a flag in a run record, or "".
-func configFlag(run journal.Run, name string) string {
-	var c recordedConfig
-	if json.Unmarshal(run.Config, &c) != nil || len(c.Flags[name]) == 0 {
-		return ""
-	}
-	return c.Flags[name][0]
+// configOf reads the configuration in a run record.
+func configOf(run journal.Run) (c recordedConfig, err error) {
+	err = json.Unmarshal(run.Config, &c)
+	return c, err
 }
 
 func hashHex(b []byte) string {
@@ -379,52 +189,13 @@ func hashHex(b []byte) string {
 // journalAnswers writes what the DNS said, before the first probe: a run that is
 // killed and gone on with looks at the same addresses.
 func (s *sweep) journalAnswers() {
-	for _, answer := range s.job.answers {
+	for _, i := range s.job.asked {
+		_, answer, _ := s.job.answers.At(int(i))
 		if err := s.writer.Put("answer", answer); err != nil {
 			return // sticky: run watches Failed
 		}
 	}
-	if len(s.job.answers) > 0 {
+	if len(s.job.asked) > 0 {
 		s.writer.Sync() // the same
 	}
-}
-
-// settled returns the answers that another look-up would not better: what could
-// not be asked is asked again.
-func settled(answers map[string]targets.Answer) map[string]targets.Answer {
-	out := map[string]targets.Answer{}
-	for name, a := range answers {
-		failed := func(h targets.HostAnswer) bool { return h.Why == targets.DNSError }
-		if a.Why != targets.DNSError && !slices.ContainsFunc(a.Hosts, failed) {
-			out[name] = a
-		}
-	}
-	return out
-}
-
-// A resumption is the record of a run that goes on with more exclusions. Without
-// it the next --resume would contact what this one left out.
-type resumption struct {
-	Time       time.Time       `json:"time"`
-	Config     json.RawMessage `json:"config"`
-	ConfigHash string          `json:"config_hash"`
-}
-
-// journalChanges records what a resumed run excludes beyond its journal, before
-// anything is sent: also if that leaves nothing to do.
-func (s *sweep) journalChanges() error {
-	same := func(name string, now []string) bool { return len(s.recorded.Flags[name]) == len(now) }
-	if same("exclude", s.f.exclude) && same("exclude-file", s.f.excludeFiles) {
-		return nil
-	}
-	config, err := s.recordedConfig()
-	if err != nil {
-		return fail(exitEnvironment, "%w", err)
-	}
-	s.changed = true
-	s.writer.Put("resume", resumption{time.Now().UTC(), config, hashHex(config)}) // an error is sticky
-	if err := s.writer.Sync(); err != nil {
-		return fail(exitOutput, "%w", err)
-	}
-	return nil
 }

@@ -33,10 +33,11 @@ var soundnesses = []soundness{
 
 func newSelftest(u *ui) *cobra.Command {
 	return &cobra.Command{
-		Use:    "selftest",
-		Short:  "Is this binary sound? order, checksums, journal recovery, cleaning",
-		Hidden: true,
-		Args:   noArgs,
+		Use:     "selftest",
+		Short:   "Is this binary sound? order, checksums, journal recovery, cleaning",
+		Example: "  smtpsweep selftest && echo sound",
+		Hidden:  true,
+		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return runSelftest(u)
 		},
@@ -55,7 +56,7 @@ func runSelftest(u *ui) error {
 			return writeErr
 		}
 		if err != nil {
-			u.say("       %s", oneLine(err.Error()))
+			u.say("       %s", err)
 		}
 	}
 	if bad > 0 {

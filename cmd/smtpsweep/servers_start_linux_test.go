@@ -201,7 +201,8 @@ func startServer(t *testing.T, l *lab.Lab, ca *testCA, s *mailServer) {
 	}
 	cmd := l.Command(s.name, systemProgram(t, "chroot"), append([]string{string(r)}, s.command...)...)
 	cmd.Stdout, cmd.Stderr = said, said
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C",
+		"SMTPSWEEP_TEST_STATE=none"} // the test binary, which becomes chroot, needs no folder (see withState)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -217,6 +218,75 @@ func TestSIGTERMStopsARunAndIsToldFromCtrlC(t *testing.T) {
 	if state := reported(t, path)[keyOf(mute)]; state != "unknown interrupted" {
 		t.Errorf("the server is %q", state)
 	}
+}
+
+// Who presses Ctrl-C learns at once that it was heard, and how to stop now: a
+// conversation that runs has five seconds to end.
+func TestTheFirstCtrlCIsAnsweredAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, quiet := range []bool{false, true} {
+		t.Run(fmt.Sprint("quiet ", quiet), func(t *testing.T) {
+			t.Parallel()
+			server, asked := afterEHLOMute(t)
+			said, err := os.CreateTemp(t.TempDir(), "stderr")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer said.Close()
+			p := &process{ended: make(chan struct{})}
+			p.Cmd = execCommand(t, "scan", server, fmt.Sprint("-q=", quiet))
+			p.Stderr = said
+			p.start(t)
+			select {
+			case <-asked:
+			case <-time.After(time.Minute):
+				t.Fatal("nobody says EHLO")
+			}
+			p.Process.Signal(os.Interrupt)
+			text := func() string { b, _ := os.ReadFile(said.Name()); return string(b) }
+			const want = "Stopping: 1 conversation gets up to 5 s to end; Ctrl-C again stops at once.\n"
+			if !quiet {
+				awaitTrue(t, "it answers", func() bool { return strings.Contains(text(), want) })
+			}
+			select {
+			case <-p.ended:
+				t.Error("it answered when it ended")
+			default:
+			}
+			p.Process.Signal(os.Interrupt)
+			p.mustEnd(t, exitInterrupt)
+			if quiet && text() != "" {
+				t.Errorf("with -q it says %q", text())
+			}
+		})
+	}
+}
+
+// afterEHLOMute starts a server that greets, and says nothing more. asked is
+// closed when it has been told EHLO.
+func afterEHLOMute(t *testing.T) (addr string, asked chan struct{}) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked = make(chan struct{})
+	done := make(chan struct{})
+	go func() { // ends when the client or the listener is closed
+		defer close(done)
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "220 mail.example.org ESMTP\r\n")
+		if _, err := conn.Read(make([]byte, 512)); err == nil {
+			close(asked)
+		}
+		io.Copy(io.Discard, conn)
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+	return l.Addr().String(), asked
 }
 
 func TestCtrlCWhileNamesAreLookedUp(t *testing.T) {

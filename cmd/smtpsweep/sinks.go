@@ -77,6 +77,13 @@ func (s *sink) place() error {
 		return err
 	}
 	if s.force {
+		// Who may read what is replaced may read this. A new file is its owner's:
+		// it may tell of people (reliability.md section 5).
+		if info, err := os.Lstat(s.path); err == nil && info.Mode().IsRegular() {
+			if err := os.Chmod(s.file.Name(), info.Mode().Perm()); err != nil {
+				return err
+			}
+		}
 		return os.Rename(s.file.Name(), s.path)
 	}
 	return renameNew(s.file.Name(), s.path)

@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
-	"errors"
+	"maps"
 	"net/netip"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -21,9 +22,6 @@ import (
 	"github.com/smtpsweep/smtpsweep/scanner/smtp"
 	"github.com/smtpsweep/smtpsweep/targets"
 )
-
-// grace is how long running conversations may go on after the first Ctrl-C.
-const grace = 5 * time.Second
 
 // sweepHooks are what the demo sets beside the flags.
 type sweepHooks struct {
@@ -49,6 +47,7 @@ type sweep struct {
 	recorded recordedConfig     // of the resumed journal
 	already  uint64             // endpoints that the resumed journal has
 	changed  bool               // the resumed journal has more exclusions now
+	stale    []string           // outputs of the resumed run that were there, and stay as they are
 	vantage  string
 	roots    *x509.CertPool
 	source   netip.Addr
@@ -58,7 +57,8 @@ type sweep struct {
 	started time.Time
 	tally   tally
 	engine  *connect.Engine
-	aliases map[aliasKey][]*targets.Origin // further specs that led to an endpoint: one conversation, a row each
+	talking atomic.Int64          // conversations that are held now
+	shared  map[hostPort][]uint32 // numbers of the names that lead to one endpoint, if several do
 
 	noteMu sync.Mutex // guards following
 	noted  map[string]bool
@@ -151,8 +151,8 @@ func (s *sweep) prepare(ctx context.Context) error {
 	}
 	s.vantage = s.f.vantageName()
 	s.own = map[netip.Addr]bool{}
-	for _, text := range ownAddresses() {
-		s.own[netip.MustParseAddr(text)] = true
+	for _, a := range ownAddresses() {
+		s.own[a] = true
 	}
 	if s.outputs, err = checkOutputs(s.u, s.f.outputFlags, s.f.resume == "", s.f.resume); err != nil {
 		return err
@@ -178,12 +178,11 @@ func (s *sweep) makeJob(ctx context.Context) error {
 	if s.job.shard, err = targets.ParseShard(s.f.shard); s.f.shard != "" && err != nil {
 		return fail(exitUsage, "--shard: %w", err)
 	}
-	known := map[string]targets.Answer{}
 	if s.f.resume != "" {
 		if err := s.openResumed(cfg); err != nil {
 			return err
 		}
-		s.job.plan, known = s.resumed.Plan, settled(s.resumed.Answers)
+		s.job.plan = s.resumed.Plan
 		s.vantage = s.resumed.Run.Vantage // a row is of one vantage, wherever it is gone on with
 	} else {
 		// Shards make one plan together, so they need one seed: 0 unless one is given.
@@ -193,11 +192,11 @@ func (s *sweep) makeJob(ctx context.Context) error {
 		}
 	}
 	s.job.order = s.job.plan.Order(s.job.shard)
-	return s.lookUp(ctx, resolverAddrs, known)
+	return s.lookUp(ctx, resolverAddrs)
 }
 
 // lookUp asks for the plan's names, if it has any.
-func (s *sweep) lookUp(ctx context.Context, servers []netip.AddrPort, known map[string]targets.Answer) error {
+func (s *sweep) lookUp(ctx context.Context, servers []netip.AddrPort) error {
 	r, err := targets.NewResolver(servers)
 	if err == nil {
 		s.job.resolvers = r.Servers() // recorded even if there is nothing to ask them
@@ -207,6 +206,11 @@ func (s *sweep) lookUp(ctx context.Context, servers []netip.AddrPort, known map[
 	}
 	if err != nil {
 		return fail(exitEnvironment, "resolver: %w", err)
+	}
+	var known map[string]targets.Answer // what could not be asked is asked again
+	if s.resumed != nil {
+		known, s.resumed.Answers = s.resumed.Answers, nil
+		maps.DeleteFunc(known, func(_ string, a targets.Answer) bool { return !s.job.plan.Settled(a) })
 	}
 	if n := s.job.plan.NameCount() - len(known); n > 100 {
 		s.u.say("Looking up %s.", plural(uint64(n), "name", "names"))
@@ -231,59 +235,30 @@ func (s *sweep) run(ctx signals) error {
 	if s.f.probe.text != "port" {
 		run.Prober = s.prober()
 	}
-	stopProgress := s.startProgress()
-	defer stopProgress()
+	defer s.startProgress()()
+	defer s.sayStopping(ctx.scan)()
 	return run.Run(ctx.scan, queue, s.result)
 }
 
-// errOutput is the cause of a run that stopped because nobody takes its results.
-var errOutput = errors.New("an output cannot be written")
-
-// watchOutputs returns contexts that also end when the journal or stdout fails:
-// as at a first signal, nothing new is begun, and what runs has its grace.
-// release waits for the goroutine that watches.
-func (s *sweep) watchOutputs(ctx signals) (watched signals, release func()) {
-	scan, endScan := context.WithCancelCause(ctx.scan)
-	talk, endTalk := context.WithCancelCause(ctx.talk)
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() { // ends with release
-		defer close(done)
-		select {
-		case <-s.writer.Failed():
-		case <-s.outputs.failed:
-		case <-quit:
-			return
-		}
-		endScan(errOutput)
-		select {
-		case <-time.After(grace):
-			endTalk(errOutput)
-		case <-quit:
-		}
-	}()
-	return signals{scan, talk, ctx.now}, func() {
-		close(quit)
-		<-done
-		endScan(nil)
-		endTalk(nil)
-	}
-}
-
-func (s *sweep) prober() *smtp.Prober {
+func (s *sweep) prober() scanner.Prober {
 	p := &smtp.Prober{Helo: s.f.heloName(), Roots: s.roots, Deadline: s.hooks.deadline}
 	if s.f.probe.text == "banner" {
 		p.Mode = smtp.BannerOnly
 	}
-	return p
+	return counted{p, &s.talking}
 }
 
 // header is what a streamed report says of the run.
 func (s *sweep) header() report.Header {
-	ports, _ := targets.ParsePorts(s.f.ports) // they were parsed before
-	return report.Header{
+	h := report.Header{
 		Args: strings.Join(os.Args, " "), Version: version(), Engine: "connect", Started: s.started,
-		Ports: ports, Vantage: s.vantage, Source: s.sourceText(), Endpoints: s.job.rows(),
+		Vantage: s.vantage, Endpoints: s.job.rows(),
 	}
+	h.Ports, _ = s.job.plan.Ports()
+	if a := s.sourceAddress(); a.IsValid() {
+		h.Source = a.String()
+	}
+	return h
 }
 
 // permit is asked before every connect: what was excluded after the plan was
@@ -294,74 +269,4 @@ func (s *sweep) permit(t targets.Target) bool {
 	}
 	ok, _ := s.job.plan.PermitTarget(t)
 	return ok
-}
-
-// targetSource yields what is left to probe: names first, they are few, then
-// the addresses in the plan's order.
-func (s *sweep) targetSource() func() (targets.Target, bool) {
-	named := append(s.controls(), s.namedTargets()...)
-	pos := uint64(0)
-	return func() (targets.Target, bool) {
-		if len(named) > 0 {
-			t := named[0]
-			named = named[1:]
-			return t, true
-		}
-		for pos < s.job.order.Len() {
-			at := pos
-			pos++
-			if s.resumed != nil && s.resumed.Done.Contains(at) {
-				continue
-			}
-			t := s.job.plan.At(s.job.order.At(at))
-			ok, why := s.job.plan.PermitTarget(t)
-			if ok {
-				return t, true
-			}
-			if s.undecided(at) { // excluded since: settled by that
-				s.record(&scanner.Result{Observation: scanner.Observation{Target: t, Reason: scanner.Reason(why), At: time.Now()}})
-			}
-		}
-		return targets.Target{}, false
-	}
-}
-
-// namedTargets returns the endpoints that names led to and that are to be probed,
-// each once. What is not probed is a row at once.
-func (s *sweep) namedTargets() (named []targets.Target) {
-	s.aliases = map[aliasKey][]*targets.Origin{}
-	first := map[aliasKey]bool{}
-	for _, ep := range s.job.endpoints {
-		key := aliasKey{ep.Target.Host(), ep.Target.AddrPort()}
-		switch {
-		case s.done(ep.Target):
-		case ep.Why != "":
-			s.record(unprobed(ep))
-		case first[key]:
-			s.aliases[key] = append(s.aliases[key], ep.Target.From)
-		default:
-			first[key] = true
-			named = append(named, ep.Target)
-		}
-	}
-	return named
-}
-
-func unprobed(ep targets.Endpoint) *scanner.Result {
-	r := &scanner.Result{Observation: scanner.Observation{
-		Target: ep.Target, Reason: scanner.Reason(ep.Why), At: time.Now(), Err: ep.Err,
-	}}
-	r.Target.Index = targets.NoIndex
-	return r
-}
-
-// undecided reports whether the resumed journal has a row of a position that
-// another probe would settle.
-func (s *sweep) undecided(pos uint64) bool {
-	return s.resumed != nil && s.resumed.Undecided.Contains(pos)
-}
-
-// done reports whether the resumed journal has a row of a name's endpoint.
-func (s *sweep) done(t targets.Target) bool {
-	return s.resumed != nil && s.resumed.DoneNames.Contains(t.Spec(), t.Host(), t.Addr, t.Port)
 }

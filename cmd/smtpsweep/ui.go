@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/smtpsweep/smtpsweep/report"
+	"github.com/smtpsweep/smtpsweep/targets"
 )
 
 // A ui is the only code that writes to the terminal. stdout (out) is the
@@ -78,8 +79,17 @@ func (u *ui) sayAbove(w io.Writer) {
 	u.above = w
 }
 
-// print prints a line for the person.
+// print prints a line for the person. What is put into it is made safe: a name
+// may have escape codes in it.
 func (u *ui) print(format string, args ...any) {
+	for i, arg := range args {
+		switch arg := arg.(type) {
+		case string:
+			args[i] = oneLine(arg)
+		case error:
+			args[i] = oneLine(arg.Error())
+		}
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	w := u.err
@@ -113,21 +123,36 @@ func (u *ui) exit(err error) int {
 	}
 	if errors.Is(err, syscall.EPIPE) { // a reader that has enough is no error
 		if hint != "" {
-			u.say("stdout was closed; %s", oneLine(hint))
+			u.say("stdout was closed; %s", hint)
 		}
 		return exitPipe
 	}
-	u.print("smtpsweep: %s", oneLine(err.Error()))
+	u.printError(err)
 	if hint != "" {
-		u.print("smtpsweep: hint: %s", oneLine(hint))
+		u.print("smtpsweep: hint: %s", hint)
 	}
 	return code
+}
+
+// printError prints an error, the mistakes of a list one by one.
+func (u *ui) printError(err error) {
+	var list *targets.ListError
+	if !errors.As(err, &list) {
+		u.print("smtpsweep: %s", err)
+		return
+	}
+	for _, mistake := range list.Mistakes {
+		u.print("smtpsweep: %s", mistake)
+	}
+	if rest := list.Rest(); rest != "" {
+		u.print("smtpsweep: %s", rest)
+	}
 }
 
 // oneLine makes a message safe for the terminal: it may quote what a file, a
 // server or a resolver said.
 func oneLine(s string) string {
-	return report.Clean(strings.TrimSpace(strings.ReplaceAll(s, "\n", "; ")))
+	return report.Clean(strings.ReplaceAll(strings.Trim(s, "\n"), "\n", "; "))
 }
 
 // clip shortens what the user typed for a message.
@@ -151,5 +176,16 @@ func shellWord(s string) string {
 	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
 		return s
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	if report.Clean(s) == s {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	var b strings.Builder // what a terminal must not see; sh of POSIX 2024, bash, zsh and ksh read this
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '\'' || c == '\\' {
+			fmt.Fprintf(&b, `\%03o`, c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return "$'" + b.String() + "'"
 }

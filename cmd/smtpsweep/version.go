@@ -33,9 +33,10 @@ func version() string {
 
 func newVersion(u *ui) *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Which smtpsweep this is",
-		Args:  noArgs,
+		Use:     "version",
+		Short:   "Which smtpsweep this is",
+		Example: "  smtpsweep version",
+		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintf(u.out, "smtpsweep %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
