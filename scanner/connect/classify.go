@@ -9,11 +9,20 @@ import (
 
 // evidence is what a dial that did not succeed left behind.
 type evidence struct {
-	errno  syscall.Errno // 0 = none; ETIMEDOUT = nothing came in time
-	icmp   scanner.ICMP  // from the error queue; valid iff From is
-	own    bool          // icmp.From is an address of this machine
-	onLink bool          // the target is on a network of this machine
+	errno    syscall.Errno // 0 = none; ETIMEDOUT = nothing came in time
+	icmp     scanner.ICMP  // from the error queue; valid iff From is
+	own      bool          // icmp.From is an address of this machine
+	neighbor neighbor      // iff own, or nothing came in time
 }
+
+// A neighbor is what the kernel knows of an on-link target that did not answer.
+type neighbor uint8
+
+const (
+	neighborUnsaid  neighbor = iota // nothing of use: not on-link, or there and silent
+	neighborFailed                  // nobody answers ARP or ND
+	neighborMissing                 // no entry: the SYNs did not get as far as that
+)
 
 // classify says what the evidence means. The error queue decides; errno speaks
 // only where the queue is empty, because for an ICMP message errno says the same
@@ -22,16 +31,16 @@ type evidence struct {
 // State Unknown with an empty reason means that it decides nothing.
 func classify(e evidence) (scanner.State, scanner.Reason) {
 	if !e.icmp.From.IsValid() {
-		return classifyErrno(e.errno)
+		return classifyErrno(e.errno, e.neighbor)
 	}
 	reason := icmpReason(e.icmp)
 	if reason == "" {
 		return scanner.Unknown, ""
 	}
 	if e.own {
-		// Our own kernel says "host unreachable" when ARP or ND got no answer. If
-		// the target is not on-link, it is the gateway that did not answer.
-		if e.onLink && reason == scanner.HostUnreach {
+		// Our own kernel says "host unreachable" when ARP or ND got no answer. If it
+		// was not for the target, it is the gateway that did not answer, or a firewall.
+		if e.neighbor == neighborFailed && reason == scanner.HostUnreach {
 			return scanner.Filtered, scanner.NoNeighbor
 		}
 		return scanner.Unknown, scanner.LocalError
@@ -39,13 +48,15 @@ func classify(e evidence) (scanner.State, scanner.Reason) {
 	return scanner.Filtered, reason
 }
 
-func classifyErrno(errno syscall.Errno) (scanner.State, scanner.Reason) {
-	switch errno {
-	case 0:
+func classifyErrno(errno syscall.Errno, n neighbor) (scanner.State, scanner.Reason) {
+	switch {
+	case errno == 0:
 		return scanner.Unknown, ""
-	case syscall.ECONNREFUSED:
+	case errno == syscall.ECONNREFUSED:
 		return scanner.Closed, scanner.ConnRefused
-	case syscall.ETIMEDOUT:
+	case errno == syscall.ETIMEDOUT && n == neighborFailed:
+		return scanner.Filtered, scanner.NoNeighbor
+	case errno == syscall.ETIMEDOUT && n == neighborUnsaid:
 		return scanner.Filtered, scanner.NoResponse
 	}
 	return scanner.Unknown, scanner.LocalError
@@ -159,6 +170,8 @@ func localSentence(errno syscall.Errno, ip6 bool) string {
 		return "this machine has no local address or port left for it"
 	case syscall.EMFILE, syscall.ENFILE:
 		return "this machine is out of file descriptors"
+	case syscall.ETIMEDOUT: // of an on-link address without an entry in the neighbour table
+		return "nothing left this machine for the address: its neighbour table is full, or its firewall drops the connection"
 	}
 	return "this machine could not connect: " + errno.Error()
 }

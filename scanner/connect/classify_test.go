@@ -48,7 +48,7 @@ func TestErrorQueueDecidesAndErrnoOnlyWithoutIt(t *testing.T) {
 			if want == none {
 				state = scanner.Unknown
 			}
-			checkClass(t, evidence{errno: errno, icmp: m, onLink: true}, state, want)
+			checkClass(t, evidence{errno: errno, icmp: m, neighbor: neighborFailed}, state, want)
 		}
 	}
 }
@@ -67,9 +67,9 @@ func TestICMPFromOurselves(t *testing.T) {
 		if m.From.Is6() {
 			m.Type, m.Code, prohibited.Type, prohibited.Code = 1, 3, 1, 1
 		}
-		checkClass(t, evidence{errno: syscall.EHOSTUNREACH, icmp: m, own: true, onLink: true}, scanner.Filtered, scanner.NoNeighbor)
+		checkClass(t, evidence{errno: syscall.EHOSTUNREACH, icmp: m, own: true, neighbor: neighborFailed}, scanner.Filtered, scanner.NoNeighbor)
 		checkClass(t, evidence{errno: syscall.EHOSTUNREACH, icmp: m, own: true}, scanner.Unknown, scanner.LocalError)
-		checkClass(t, evidence{errno: syscall.EHOSTUNREACH, icmp: prohibited, own: true, onLink: true}, scanner.Unknown, scanner.LocalError)
+		checkClass(t, evidence{errno: syscall.EHOSTUNREACH, icmp: prohibited, own: true, neighbor: neighborFailed}, scanner.Unknown, scanner.LocalError)
 	}
 }
 
@@ -77,6 +77,8 @@ func TestErrnoWithAnEmptyQueue(t *testing.T) {
 	checkClass(t, evidence{}, scanner.Unknown, "")
 	checkClass(t, evidence{errno: syscall.ECONNREFUSED}, scanner.Closed, scanner.ConnRefused)
 	checkClass(t, evidence{errno: syscall.ETIMEDOUT}, scanner.Filtered, scanner.NoResponse)
+	checkClass(t, evidence{errno: syscall.ETIMEDOUT, neighbor: neighborFailed}, scanner.Filtered, scanner.NoNeighbor)
+	checkClass(t, evidence{errno: syscall.ETIMEDOUT, neighbor: neighborMissing}, scanner.Unknown, scanner.LocalError)
 	for _, errno := range []syscall.Errno{
 		syscall.EACCES, syscall.EPERM, syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.EAFNOSUPPORT, syscall.EINVAL,
 		syscall.ENETDOWN, syscall.EMFILE, syscall.EADDRNOTAVAIL, syscall.EIO,

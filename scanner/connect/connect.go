@@ -67,7 +67,7 @@ const (
 
 // Stats is what an Engine is doing now.
 type Stats struct {
-	InFlight int // connections: about to be made, pending, waiting for a greeting, parked and handed over
+	InFlight int // connections: pending, waiting for a greeting, parked and handed over
 	Parked   int // of these, parked: open, and mute for longer than GreetingTimeout
 }
 

@@ -35,6 +35,9 @@ func (r *run) scanNative(ctx context.Context) error {
 		}
 		loops[i] = l
 	}
+	for _, l := range loops {
+		l.all = loops
+	}
 	r.wake = func() {
 		for _, l := range loops {
 			l.wake()

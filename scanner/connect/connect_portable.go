@@ -77,7 +77,7 @@ func (p *pool) start() (wait time.Duration, ok bool) {
 		p.grow(time.Now())
 		job, wait, ok := p.q.Next(time.Now())
 		if !ok || wait > 0 {
-			p.release()
+			p.giveBack()
 			return wait, ok
 		}
 		p.took(&job)
@@ -89,10 +89,11 @@ func (p *pool) start() (wait time.Duration, ok bool) {
 // dial makes one connection and sees to it until it is over or handed over.
 func (p *pool) dial(job scanner.Job) {
 	if !p.permitted(job.Target) {
-		p.release()
+		p.giveBack()
 		p.finish(job, excluded(job, time.Now()))
 		return
 	}
+	p.begin()
 	ctx, cancel := context.WithTimeoutCause(p.ctx, p.timeout, errTimeout)
 	defer cancel()
 	begun := time.Now()

@@ -359,6 +359,7 @@ func TestPermitIsAskedBeforeTheDial(t *testing.T) {
 	})
 }
 
+// TestManyTargetsEachComeOnce cancels when all have come but those that stay mute.
 func TestManyTargetsEachComeOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, portable bool) {
 		open, closed, silent := serve(t, greet), closedPort(t), serve(t, mute)
@@ -371,9 +372,23 @@ func TestManyTargetsEachComeOnce(t *testing.T) {
 			x.Index = uint64(i)
 			ts = append(ts, x)
 		}
-		e := &Engine{Portable: portable, Banner: true, MaxConns: 500, GreetingTimeout: 2 * time.Second}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var s sweep
+		var talked atomic.Int64
+		e := &Engine{Portable: portable, Banner: true, MaxConns: 500, GreetingTimeout: time.Hour}
+		err := e.Scan(ctx, pace.New(pace.Config{}, each(ts...)), func(o scanner.Observation) {
+			s.emit(o)
+			if o.Target.Port != silent.Port && talked.Add(1) == 3000-3000/50 {
+				cancel()
+			}
+		})
+		s.wg.Wait()
+		if err != context.Canceled || len(s.all) != len(ts) || e.Stats() != (Stats{}) {
+			t.Errorf("%v, %d observations of %d targets, %+v", err, len(s.all), len(ts), e.Stats())
+		}
 		seen := map[uint64]bool{}
-		for _, obs := range scan(t, e, ts...).all {
+		for _, obs := range s.all {
 			if seen[obs.Target.Index] {
 				t.Errorf("target %d came twice", obs.Target.Index)
 			}
@@ -381,10 +396,12 @@ func TestManyTargetsEachComeOnce(t *testing.T) {
 			switch obs.Target.Port {
 			case closed.Port:
 				check(t, obs, scanner.Closed, scanner.ConnRefused)
+			case silent.Port:
+				check(t, obs, scanner.Unknown, scanner.Interrupted)
 			default:
 				check(t, obs, scanner.Open, scanner.SynAck)
-				if (obs.Mute > 0) != (obs.Target.Port == silent.Port) {
-					t.Errorf("port %d: mute %v", obs.Target.Port, obs.Mute)
+				if obs.Conn == nil || obs.Mute > 0 {
+					t.Errorf("conn %v, mute %v, want a connection", obs.Conn, obs.Mute)
 				}
 			}
 		}

@@ -1,10 +1,13 @@
 package connect
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
+	"math"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 	"unsafe"
@@ -29,20 +32,21 @@ func (l *loop) dial(job scanner.Job) {
 	}
 	if !l.permitted(job.Target) {
 		l.vacate(i, s)
-		l.release()
+		l.giveBack()
 		l.finish(job, excluded(job, l.now))
 		return
 	}
+	l.begin()
 	errno, err := l.connect(s)
 	switch {
 	case err != nil:
 		l.failed(i, s, errnoIn(err), 0)
-	case errno != 0:
+	case errno != 0: // no way to the target, so nothing was sent
 		l.now = time.Now()
-		l.failed(i, s, errno, 1)
+		l.failed(i, s, errno, 0)
 	case !l.glance(i, s):
-		if errno := l.watch(i, s); errno != 0 { // ENOMEM, ENOSPC
-			l.failed(i, s, errno, 1)
+		if l.watch(i, s) != 0 {
+			l.failed(i, s, unix.ENOMEM, 1) // or ENOSPC, too many watched: another shortage
 		}
 	}
 }
@@ -130,6 +134,7 @@ func (l *loop) failed(i int32, s *slot, errno syscall.Errno, syns int) {
 	}
 	if scarce(errno) {
 		job := s.job()
+		job.Attempts += uint16(syns)
 		l.closeSocket(s)
 		l.closeIdle()
 		if l.starve(job, errno) {
@@ -137,13 +142,14 @@ func (l *loop) failed(i int32, s *slot, errno syscall.Errno, syns int) {
 			return
 		}
 	}
-	if s.fd < 0 {
-		syns = 0
-	}
 	l.conclude(i, s, evidence{errno: errno}, syns)
 }
 
-// answer sees to an event of a dial; events is 0 if its time is over.
+// timeIsOver takes the place of the events of a dial that has had its time. An
+// answer may have come all the same, and not been told yet: it counts.
+const timeIsOver = unix.EPOLLERR | 1<<31
+
+// answer sees to an event of a dial, or to the end of its time.
 func (l *loop) answer(i int32, s *slot, events uint32) {
 	errno := syscall.Errno(0)
 	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
@@ -173,11 +179,11 @@ func (l *loop) settle(i int32, s *slot, errno syscall.Errno, events uint32) {
 		l.established(i, s, 1+repeated, events, false)
 	case errno == unix.ECONNRESET, errno == unix.EPIPE:
 		l.established(i, s, 1+repeated, events, true) // and reset before we looked
-	case icmp.From.IsValid():
-		l.unreachable(i, s, icmp, 1+repeated, state)
-	case errno != 0 && state != tcpSynSent:
+	case icmpReason(icmp) != "":
+		l.unreachable(i, s, icmp, 1+repeated)
+	case errno != 0 && state != tcpSynSent && !icmp.From.IsValid():
 		l.conclude(i, s, evidence{errno: errno}, 1+repeated)
-	case events == 0:
+	case events == timeIsOver:
 		l.conclude(i, s, evidence{errno: unix.ETIMEDOUT}, 1+repeated)
 	case state == tcpSynSent:
 		// Nothing yet: the event was for an error that is over.
@@ -203,35 +209,49 @@ func (l *loop) refused(i int32, s *slot) {
 // unreachable sees to an ICMP message. It is provisional: it may be about a
 // moment (RFC 1122, 4.2.3.9), or forged; so the first one is answered by another
 // dial a second later. ARP that failed needs none: the kernel asked three times.
-func (l *loop) unreachable(i int32, s *slot, icmp scanner.ICMP, syns int, state uint8) {
-	e := evidence{icmp: icmp, onLink: l.env.onLink(s.target.Addr)}
-	e.own = l.env.isOwn(icmp.From, localAddr(int(s.fd), &l.name).Addr())
-	_, reason := classify(e)
-	switch {
-	case reason == "" && state == tcpSynSent:
-		return // it decides nothing, and the dial goes on
-	case reason == "":
-		l.conclude(i, s, evidence{}, syns)
-	case reason == scanner.NoNeighbor, s.learned != nil:
-		l.conclude(i, s, e, syns)
-	default:
-		job := s.job()
-		job.Dials++
-		job.Attempts += uint16(syns)
-		job.ICMP, job.Reason = icmp, reason
-		l.drop(i, s)
-		l.retry(job, icmpRetry)
+func (l *loop) unreachable(i int32, s *slot, icmp scanner.ICMP, syns int) {
+	e := evidence{icmp: icmp, own: l.env.isOwn(icmp.From, localAddr(int(s.fd), &l.name).Addr())}
+	if e.own {
+		e.neighbor = l.neighbor(s, true)
 	}
+	_, reason := classify(e)
+	if reason == scanner.NoNeighbor || s.learned != nil {
+		l.conclude(i, s, e, syns)
+		return
+	}
+	job := s.job()
+	job.Dials++
+	job.Attempts += uint16(syns)
+	job.ICMP, job.Reason = icmp, reason
+	l.drop(i, s)
+	l.retry(job, icmpRetry)
+}
+
+// neighbor says what the kernel knows of a slot's target, if it is on-link.
+// message says that an ICMP message of our own told that it is unreachable.
+func (l *loop) neighbor(s *slot, message bool) neighbor {
+	a := s.target.Addr
+	if !l.env.onLink(a) {
+		return neighborUnsaid
+	}
+	n := l.env.neighborOf(a, l.now.Sub(l.base)-time.Duration(s.since), message)
+	if n == neighborMissing && (l.Interface != "" || len(l.env.paths) == 0) {
+		return neighborUnsaid // who knows which way the SYNs went
+	}
+	return n
 }
 
 // conclude ends a dial that did not succeed, after so many SYNs.
 func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
 	obs := scanner.Observation{Target: s.target, At: l.now, Attempts: int(s.attempts) + syns, ICMP: e.icmp}
+	if e.errno == unix.ETIMEDOUT {
+		e.neighbor = l.neighbor(s, false)
+	}
 	obs.State, obs.Reason = classify(e)
 	if obs.Reason == "" {
 		obs.Reason = scanner.LocalError
 	}
-	if s.fd >= 0 && syns > 0 {
+	if s.fd >= 0 {
 		if a := localAddr(int(s.fd), &l.name).Addr(); !a.IsUnspecified() {
 			obs.Source = a
 		}
@@ -239,7 +259,7 @@ func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
 	if obs.State == scanner.Closed || e.icmp.From.IsValid() {
 		obs.RTT = l.now.Sub(l.base) - time.Duration(s.since)
 	}
-	if obs.State != scanner.Closed && !e.icmp.From.IsValid() && s.learned != nil {
+	if obs.State != scanner.Closed && obs.Reason != scanner.NoNeighbor && !e.icmp.From.IsValid() && s.learned != nil {
 		// The later dial had no answer: the ICMP message of the earlier one is it.
 		obs.ICMP, obs.Reason = s.learned.ICMP, s.learned.Reason
 		obs.State = scanner.Filtered
@@ -262,7 +282,7 @@ func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
 // the connection already.
 func (l *loop) established(i int32, s *slot, syns int, events uint32, reset bool) {
 	fd := int(s.fd)
-	if l.paths.of(s.target.Addr) == nil && localAddr(fd, &l.name) == s.target.AddrPort() {
+	if l.paths.of(s.target.Addr) == nil && localAddr(fd, &l.name) == netip.AddrPortFrom(s.target.Addr.WithZone(""), s.target.Port) {
 		l.selfConnected(i, s, syns)
 		return
 	}
@@ -304,7 +324,7 @@ func (l *loop) selfConnected(i int32, s *slot, syns int) {
 	job.Attempts += uint16(syns)
 	setLinger(int(s.fd), 0)
 	if job.Dials >= selfConnects {
-		l.conclude(i, s, evidence{}, syns)
+		l.conclude(i, s, evidence{errno: unix.EADDRNOTAVAIL}, syns)
 		return
 	}
 	l.drop(i, s)
@@ -337,15 +357,38 @@ func (l *loop) handOver(i int32, s *slot, reset bool) {
 	l.emit(obs)
 }
 
-// park keeps a mute connection on, and gives up the oldest if there are too many.
-func (l *loop) park(i int32, s *slot) {
+// park keeps a mute connection on.
+func (l *loop) park(i int32) {
 	l.slots.move(i, parked)
-	if int(l.parked.Add(1)) <= l.mostParked() {
-		return
+	l.parked.Add(1)
+	l.noteEldest()
+}
+
+// noteEldest tells the other loops how old the park's eldest is.
+func (l *loop) noteEldest() {
+	since := int64(math.MaxInt64)
+	if i := l.slots.oldest(parked); i != nobody {
+		since = l.slots.at(i).since
 	}
-	l.noteParked()
-	oldest := l.slots.oldest(parked)
-	l.giveUp(oldest, l.slots.at(oldest))
+	l.eldest.Store(since)
+}
+
+// clearPark gives up the oldest of the parked connections while there are too
+// many. Whichever loop has it does that: the others wake it.
+func (l *loop) clearPark() {
+	for int(l.parked.Load()) > l.mostParked() {
+		l.noteParked()
+		first := slices.MinFunc(l.all, func(a, b *loop) int { return cmp.Compare(a.eldest.Load(), b.eldest.Load()) })
+		if first != l {
+			first.wake()
+			return
+		}
+		i := l.slots.oldest(parked)
+		if i == nobody {
+			return
+		}
+		l.giveUp(i, l.slots.at(i))
+	}
 }
 
 // giveUp closes a connection that stayed mute, and says so.

@@ -4,11 +4,13 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/smtpsweep/smtpsweep/scanner"
@@ -159,17 +161,52 @@ func TestNeighboursAreAdmittedAsTheTableBears(t *testing.T) {
 }
 
 func TestOnLinkIsWhatTheLongestPrefixSays(t *testing.T) {
-	s := &surroundings{own: map[netip.Addr]bool{netip.MustParseAddr("192.0.2.7"): true}, routes: map[netip.Prefix]bool{}}
-	s.add(netip.MustParsePrefix("192.0.2.0/24"), true)
-	s.add(netip.MustParsePrefix("192.0.2.128/25"), false) // behind a gateway
-	s.add(netip.MustParsePrefix("192.0.2.200/32"), true)
-	s.add(netip.MustParsePrefix("2001:db8::/64"), true)
+	s := emptySurroundings()
+	s.own[netip.MustParseAddr("192.0.2.7")] = true
+	s.add(netip.MustParsePrefix("192.0.2.0/24"), 2)
+	s.add(netip.MustParsePrefix("192.0.2.128/25"), 0) // behind a gateway
+	s.add(netip.MustParsePrefix("192.0.2.200/32"), 3)
+	s.add(netip.MustParsePrefix("2001:db8::/64"), 2)
+	s.add(netip.MustParsePrefix("2001:db8::/64"), 3)
 	for addr, want := range map[string]bool{
 		"192.0.2.1": true, "192.0.2.7": false, "192.0.2.129": false, "192.0.2.200": true, "198.51.100.1": false,
 		"2001:db8::5": true, "2001:db8:1::5": false,
 	} {
 		if got := s.onLink(netip.MustParseAddr(addr)); got != want {
 			t.Errorf("%s: got %v, want %v", addr, got, want)
+		}
+	}
+	for addr, want := range map[string][]int{"192.0.2.1": {2}, "192.0.2.200": {3}, "2001:db8::5": {2, 3}, "fe80::5%7": {7}, "198.51.100.1": nil} {
+		if got := s.linksOf(netip.MustParseAddr(addr)); !slices.Equal(got, want) {
+			t.Errorf("%s: interfaces %v, want %v", addr, got, want)
+		}
+	}
+}
+
+func TestTheNeighbourTableIsTheJudge(t *testing.T) {
+	const short, long = time.Second, neighborFails
+	for _, c := range []struct {
+		state   uint16
+		err     error
+		waited  time.Duration
+		message bool
+		want    neighbor
+	}{
+		{netlink.NUD_FAILED, nil, short, true, neighborFailed},
+		{netlink.NUD_FAILED, nil, short, false, neighborFailed},
+		{netlink.NUD_INCOMPLETE, nil, short, true, neighborFailed},
+		{netlink.NUD_INCOMPLETE, nil, long, false, neighborFailed},
+		{netlink.NUD_INCOMPLETE, nil, short, false, neighborUnsaid}, // ARP may be answered yet
+		{netlink.NUD_REACHABLE, nil, long, true, neighborUnsaid},    // then a firewall of ours sent the message
+		{netlink.NUD_STALE, nil, long, false, neighborUnsaid},
+		{0, unix.ENOENT, short, true, neighborMissing},
+		{0, unix.ENOENT, long, true, neighborFailed},
+		{0, unix.ENOENT, long, false, neighborMissing},
+		{0, unix.EOPNOTSUPP, short, true, neighborFailed},
+		{0, unix.EOPNOTSUPP, long, false, neighborUnsaid},
+	} {
+		if got := judgeNeighbor(c.state, c.err, c.waited, c.message); got != c.want {
+			t.Errorf("%+v: got %v", c, got)
 		}
 	}
 }

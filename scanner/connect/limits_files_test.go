@@ -33,7 +33,9 @@ func setFiles(t *testing.T, n uint64) {
 }
 
 func TestWorksWith64Files(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, portable bool) {
+		t.Parallel()
 		if !inChild(t) {
 			return
 		}
@@ -47,7 +49,9 @@ func TestWorksWith64Files(t *testing.T) {
 }
 
 func TestOutOfFilesIsNeverAVerdict(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, portable bool) {
+		t.Parallel()
 		if !inChild(t) {
 			return
 		}
@@ -76,7 +80,9 @@ func TestOutOfFilesIsNeverAVerdict(t *testing.T) {
 }
 
 func TestNoFileAtAllEndsAsALocalError(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, portable bool) {
+		t.Parallel()
 		if !inChild(t) {
 			return
 		}

@@ -23,19 +23,20 @@ const (
 )
 
 // A loop dials, and sees to what becomes of it: one goroutine, one epoll
-// instance. Nothing of it is shared but what wake uses.
+// instance. Nothing of it is shared but what wake uses, and eldest.
 type loop struct {
 	*run
 	env     *surroundings
-	base    time.Time
+	all     []*loop // of the run, this one too
 	now     time.Time
 	slots   slots
 	waiting []scanner.Job // on-link targets, see mostWaiting
 	events  [256]unix.EpollEvent
 	sockets sockets
 	paths   paths
-	misses  uint32 // dials since one whose answer was there when connect returned
-	opens   bool   // the last answer was an open port
+	misses  uint32       // dials since one whose answer was there when connect returned
+	opens   bool         // the last answer was an open port
+	eldest  atomic.Int64 // when the first of the parked connections was established: ns since base
 
 	// Buffers of system calls, so that a probe allocates nothing.
 	sa4  unix.RawSockaddrInet4
@@ -52,11 +53,12 @@ type loop struct {
 }
 
 func newLoop(r *run, env *surroundings) (*loop, error) {
-	l := &loop{run: r, env: env, base: time.Now(), slots: newSlots(), eventfd: -1}
+	l := &loop{run: r, env: env, now: time.Now(), slots: newSlots(), eventfd: -1}
+	l.all = []*loop{l}
+	l.eldest.Store(math.MaxInt64)
 	if env != nil {
 		l.paths = slices.Clone(env.paths)
 	}
-	l.now = l.base
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fault("epoll", err)
@@ -107,6 +109,7 @@ func (l *loop) pump() error {
 			return nil
 		}
 		l.notified.Store(false)
+		l.clearPark()
 		wait, over := l.fill()
 		if over && l.slots.count == 0 && len(l.waiting) == 0 {
 			return nil
@@ -136,7 +139,7 @@ func (l *loop) fill() (wait time.Duration, over bool) {
 		l.now = time.Now()
 		job, wait, ok := l.next()
 		if !ok || wait > 0 {
-			l.release()
+			l.giveBack()
 			return wait, !ok
 		}
 		l.dial(job)
@@ -262,9 +265,9 @@ func (l *loop) expire() {
 			s := l.slots.at(i)
 			switch {
 			case p == dialing:
-				l.answer(i, s, 0)
+				l.answer(i, s, timeIsOver)
 			case p == greeting && l.Patience > l.greeting:
-				l.park(i, s)
+				l.park(i)
 			default:
 				l.giveUp(i, s)
 			}
@@ -304,11 +307,13 @@ func (l *loop) drop(i int32, s *slot) {
 
 // vacate frees the slot of a connection that is closed or handed over.
 func (l *loop) vacate(i int32, s *slot) {
-	if s.phase == parked {
-		l.parked.Add(-1)
-	}
+	wasParked := s.phase == parked
 	l.resolved(s)
 	l.slots.give(i)
+	if wasParked {
+		l.parked.Add(-1)
+		l.noteEldest()
+	}
 }
 
 // resolved gives back the place of a dial among the unresolved neighbours, when

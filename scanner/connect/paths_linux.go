@@ -22,7 +22,7 @@ type path struct {
 	varies bool          // no one source: addresses of this machine, or several ways
 	source netip.Addr    // as the kernel chose it last; not valid = not known
 	subnet netip.Prefix  // IPv6: for the addresses of this /64 (RFC 6724, section 5, rule 8)
-	until  time.Duration // since the loop's base: good for so long
+	until  time.Duration // since the run's base: good for so long
 }
 
 // paths are in order of first, IPv4 before IPv6. Each loop has its own.

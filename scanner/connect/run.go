@@ -24,12 +24,14 @@ const (
 // A run is one Scan: what its loops or workers share.
 type run struct {
 	*Engine
+	base      time.Time // of the times that loops keep
 	q         scanner.Queue
 	emit      func(scanner.Observation)
 	timeout   time.Duration // of a dial
 	greeting  time.Duration
 	max       int
-	limit     atomic.Int64 // of connections now: at most max
+	limit     atomic.Int64 // of places now: at most max
+	places    atomic.Int64 // taken: one for each connection, and for each that is about to be made
 	stalled   atomic.Bool  // somebody waits for the limit
 	cancelled atomic.Bool
 	wake      func()         // wakes all loops
@@ -52,7 +54,7 @@ type putBack struct {
 
 func newRun(e *Engine, q scanner.Queue, emit func(scanner.Observation)) *run {
 	r := &run{
-		Engine: e, q: q, emit: emit, wake: func() {},
+		Engine: e, base: time.Now(), q: q, emit: emit, wake: func() {},
 		timeout:  e.synTimeout(linearTimeouts()),
 		greeting: cmp.Or(e.GreetingTimeout, defaultGreeting),
 		max:      e.maxConns(descriptors()),
@@ -66,8 +68,8 @@ func newRun(e *Engine, q scanner.Queue, emit func(scanner.Observation)) *run {
 	return r
 }
 
-// acquire takes one of the connections that the limit allows. If it cannot, the
-// loops are woken when it can.
+// acquire takes a place for a connection, if the limit allows one more. If not, the
+// loops are woken when it does.
 func (r *run) acquire() bool {
 	if r.tryAcquire() {
 		return true
@@ -77,18 +79,28 @@ func (r *run) acquire() bool {
 }
 
 func (r *run) tryAcquire() bool {
-	if r.inFlight.Add(1) <= r.limit.Load() {
+	if r.places.Add(1) <= r.limit.Load() {
 		return true
 	}
-	r.inFlight.Add(-1)
+	r.places.Add(-1)
 	return false
 }
 
-func (r *run) release() {
-	r.inFlight.Add(-1)
+// giveBack gives back a place in which no connection was made.
+func (r *run) giveBack() {
+	r.places.Add(-1)
 	if r.stalled.Load() && r.stalled.Swap(false) {
 		r.wake()
 	}
+}
+
+// begin says that a connection is made in a place that was acquired.
+func (r *run) begin() { r.inFlight.Add(1) }
+
+// release gives back the place of a connection that is closed.
+func (r *run) release() {
+	r.inFlight.Add(-1)
+	r.giveBack()
 }
 
 // took says that the queue gave a job, maybe one that it had back.

@@ -21,7 +21,7 @@ const (
 type slot struct {
 	target   targets.Target
 	learned  *scanner.Observation // dialing: of an earlier dial, nil if none. Else: what will be emitted
-	since    int64                // ns since the loop's base: when it was dialled, then when it was established
+	since    int64                // ns since the run's base: when it was dialled, then when it was established
 	fd       int32
 	prev     int32 // in the list of its phase, the oldest first
 	next     int32

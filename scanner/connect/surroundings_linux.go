@@ -3,6 +3,7 @@ package connect
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,18 +25,23 @@ const (
 // surroundings is what a run knows of this machine's networks, read once.
 type surroundings struct {
 	own      map[netip.Addr]bool
-	links    []netip.Prefix        // on-link networks
-	routes   map[netip.Prefix]bool // all known: is it on-link?
-	lengths  [2][129]bool          // prefix lengths among routes, IPv4 and IPv6
-	paths    paths                 // empty if the kernel is to be asked
+	links    []netip.Prefix         // on-link networks
+	via      map[netip.Prefix][]int // their interfaces, by index
+	routes   map[netip.Prefix]bool  // all known: is it on-link?
+	lengths  [2][129]bool           // prefix lengths among routes, IPv4 and IPv6
+	paths    paths                  // empty if the kernel is to be asked
 	pending4 neighbors
 	pending6 neighbors
+}
+
+func emptySurroundings() *surroundings {
+	return &surroundings{own: map[netip.Addr]bool{}, via: map[netip.Prefix][]int{}, routes: map[netip.Prefix]bool{}}
 }
 
 // newSurroundings reads addresses and routes. What cannot be read is not known,
 // and then an address counts as neither ours nor on-link.
 func newSurroundings() *surroundings {
-	s := &surroundings{own: map[netip.Addr]bool{}, routes: map[netip.Prefix]bool{}}
+	s := emptySurroundings()
 	s.pending4.init("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
 	s.pending6.init("/proc/sys/net/ipv6/neigh/default/gc_thresh3")
 	ethernets := map[int]bool{} // by index: interfaces that have neighbours
@@ -44,7 +50,7 @@ func newSurroundings() *surroundings {
 		ethernets[ifi.Index] = ifi.Flags&(net.FlagLoopback|net.FlagPointToPoint) == 0
 		addrs, _ := ifi.Addrs()
 		for _, a := range addrs {
-			s.addAddress(a, ethernets[ifi.Index])
+			s.addAddress(a, ifi.Index, ethernets[ifi.Index])
 		}
 	}
 	s.readRoutes(ethernets)
@@ -76,7 +82,7 @@ func (s *surroundings) readRoutes(ethernets map[int]bool) {
 	}
 }
 
-func (s *surroundings) addAddress(a net.Addr, ethernet bool) {
+func (s *surroundings) addAddress(a net.Addr, link int, ethernet bool) {
 	ipnet, ok := a.(*net.IPNet)
 	if !ok {
 		return
@@ -89,7 +95,7 @@ func (s *surroundings) addAddress(a net.Addr, ethernet bool) {
 	s.own[addr] = true
 	ones, _ := ipnet.Mask.Size()
 	if ethernet && ones > 0 {
-		s.add(netip.PrefixFrom(addr, ones).Masked(), true)
+		s.add(netip.PrefixFrom(addr, ones).Masked(), link)
 	}
 }
 
@@ -102,16 +108,25 @@ func (s *surroundings) addRoute(r netlink.Route, ethernets map[int]bool) {
 	if !ok || bits == 0 || ones == 0 {
 		return
 	}
-	onLink := len(r.Gw) == 0 && r.Via == nil && len(r.MultiPath) == 0 && ethernets[r.LinkIndex]
-	s.add(netip.PrefixFrom(addr.Unmap(), ones).Masked(), onLink)
+	link := 0
+	if len(r.Gw) == 0 && r.Via == nil && len(r.MultiPath) == 0 && ethernets[r.LinkIndex] {
+		link = r.LinkIndex
+	}
+	s.add(netip.PrefixFrom(addr.Unmap(), ones).Masked(), link)
 }
 
-func (s *surroundings) add(p netip.Prefix, onLink bool) {
+// add adds a network on a link, given by the index of its interface, or one
+// behind a gateway: 0.
+func (s *surroundings) add(p netip.Prefix, link int) {
+	onLink := link != 0
 	if _, known := s.routes[p]; known && !onLink {
 		return
 	}
 	if onLink && !s.routes[p] {
 		s.links = append(s.links, p)
+	}
+	if onLink && !slices.Contains(s.via[p], link) {
+		s.via[p] = append(s.via[p], link)
 	}
 	s.routes[p] = onLink
 	s.lengths[family(p.Addr())][p.Bits()] = true
@@ -130,13 +145,15 @@ func (s *surroundings) onLink(a netip.Addr) bool {
 	a = a.WithZone("")
 	for _, p := range s.links {
 		if p.Contains(a) {
-			return !s.own[a] && s.longest(a)
+			_, onLink := s.longest(a)
+			return onLink && !s.own[a]
 		}
 	}
 	return false
 }
 
-func (s *surroundings) longest(a netip.Addr) bool {
+// longest returns the longest known prefix of an address, and whether it is on-link.
+func (s *surroundings) longest(a netip.Addr) (p netip.Prefix, onLink bool) {
 	lengths := &s.lengths[family(a)]
 	for bits := a.BitLen(); bits > 0; bits-- {
 		if !lengths[bits] {
@@ -144,10 +161,10 @@ func (s *surroundings) longest(a netip.Addr) bool {
 		}
 		p, _ := a.Prefix(bits)
 		if onLink, ok := s.routes[p]; ok {
-			return onLink
+			return p, onLink
 		}
 	}
-	return false
+	return netip.Prefix{}, false
 }
 
 // isOwn reports whether an address is this machine's, or that of the socket.

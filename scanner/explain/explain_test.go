@@ -132,6 +132,7 @@ var wordingLines = map[string][]string{
 	"refused":           {"errno 111", "connect to mx.example.net[198.51.100.25]:25: Connection refused", "No connection could be made because the target machine actively refused it."},
 	"no-route":          {"errno=113", "this machine's gateway does not answer, or its firewall rejects the connection", "connect to mx.example.net[198.51.100.25]:25: No route to host"},
 	"net-unreachable":   {"errno 101", "this machine has no route to IPv6 addresses like this", "this machine has no way to the address (no route, or its gateway does not answer)", "this machine does not do IPv6", "this machine's network interface is down or gone", "this machine's routing forbids it (a blackhole route, or a link-local address without its interface)", "connect to mx.example.net[2001:db8::25]:25: Network is unreachable"},
+	"nothing-left":      {"nothing left this machine for the address: its neighbour table is full, or its firewall drops the connection"},
 	"cannot-assign":     {"this machine has no local address or port left for it", "connect: Cannot assign requested address"},
 	"reset":             {"errno 104", "read tcp 192.0.2.25:40000->198.51.100.25:25: read: connection reset by peer"},
 	"permission":        {"this machine's firewall or policy forbids it", "this machine's firewall or routing rejects the connection (host-prohibited)", "connect to mx.example.net[198.51.100.25]:25: Operation not permitted", "dial tcp 198.51.100.25:25: connect: permission denied"},
