@@ -269,6 +269,36 @@ func TestEveryLimitHoldsAndEveryTargetComesOnce(t *testing.T) {
 	}
 }
 
+// TestAPublicSubnetTakesItsTimeAndNoWork sweeps one /24 on three ports by the
+// defaults for public addresses. It may not ask in vain, nor keep more timers than
+// there are hosts and subnets at rest.
+func TestAPublicSubnetTakesItsTimeAndNoWork(t *testing.T) {
+	cfg := Config{Rate: 200, HostLimit: 2, HostInterval: time.Second, SubnetRate: 20}
+	m := newSim(cfg, addresses(3*256, 1, 256))
+	m.busy = func() time.Duration { return 300 * time.Millisecond }
+	steps, timers := 0, 0
+	for {
+		wait, ok := m.step()
+		if !ok {
+			break
+		}
+		steps++
+		timers = max(timers, len(m.s.due))
+		for _, g := range m.running[:min(1, len(m.running))] {
+			wait = min(wait, max(g.at-m.now, 1))
+		}
+		m.now += wait
+	}
+	checkLimits(t, m, cfg)
+	if n, last := len(m.got), m.got[len(m.got)-1].at; n != 768 || last < 38*time.Second || last > 39*time.Second {
+		t.Errorf("%d jobs, the last after %v, want 768, 38 s", n, last)
+	}
+	if steps > 2*768 || timers > 22 {
+		t.Errorf("asked %d times for 768 jobs, with %d timers at most; want few more than one each, and 22", steps, timers)
+	}
+	checkIdle(t, m)
+}
+
 func TestHeldTargetsAreBoundedAndTheSourceWaits(t *testing.T) {
 	pulled := 0
 	src := addresses(10_000, 1, 1)

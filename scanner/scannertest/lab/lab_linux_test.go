@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -52,6 +54,10 @@ type seen struct {
 	firstLine  string
 	connection bool
 }
+
+// answered is how long a test waits for what must come. It comes at once, but on a
+// machine that is busy.
+const answered = time.Minute
 
 // dial connects the way an engine would: error queue on, and read on failure.
 func dial(t *testing.T, addr netip.Addr, port uint16, wait time.Duration) (s seen) {
@@ -164,9 +170,9 @@ func TestEveryClassAnswersAsTruthSays(t *testing.T) {
 					t.Run(base, func(t *testing.T) { checkClasses(t, l, netip.MustParseAddr(base)) })
 				}
 				t.Run("outside", func(t *testing.T) {
-					check(t, l, netip.MustParseAddr("203.0.113.9"), 25, time.Second)
+					check(t, l, netip.MustParseAddr("203.0.113.9"), 25, answered)
 					if l.IPv6() {
-						check(t, l, netip.MustParseAddr("2001:db8:26::1"), 25, time.Second)
+						check(t, l, netip.MustParseAddr("2001:db8:26::1"), 25, answered)
 					}
 				})
 			})
@@ -181,7 +187,7 @@ func checkClasses(t *testing.T, l *Lab, addr netip.Addr) {
 	}
 	for range 8 {
 		for _, port := range []uint16{25, 465, 587, 26, 2599} {
-			wait := time.Second
+			wait := answered
 			if l.Truth(addr, port).Reason == "no-response" {
 				wait = 20 * time.Millisecond
 			}
@@ -201,7 +207,7 @@ func TestThousandsOfHostsAreServed(t *testing.T) {
 				for i := w; i < n; i += workers {
 					// The third byte counts hosts of class accept and redirect.
 					addr := netip.AddrFrom4([4]byte{10, 64, byte(i >> 4), byte(i<<4) | byte(i&1*6)})
-					s := dial(t, addr, 25, 5*time.Second)
+					s := dial(t, addr, 25, answered)
 					if s.firstLine != l.Truth(addr, 25).Greeting {
 						bad.Add(1)
 					}
@@ -209,31 +215,71 @@ func TestThousandsOfHostsAreServed(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if bad.Load() > 0 || l.CountSYN(t, Target)[25] != n {
-			t.Errorf("%d of %d wrong; %d SYNs", bad.Load(), n, l.CountSYN(t, Target)[25])
+		if syns := l.CountSYN(t, Target)[25]; bad.Load() > 0 || syns < n || syns > n+synsRepeated(t) {
+			t.Errorf("%d of %d wrong; %d SYNs, %d of them repeated", bad.Load(), n, syns, synsRepeated(t))
 		}
 	})
 }
 
+// synsRepeated counts the SYNs that the kernel of this namespace has sent again.
+func synsRepeated(t *testing.T) (n uint64) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/thread-self/net/netstat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); f[0] != "TcpExt:" {
+			continue
+		} else if names == nil {
+			names = f
+		} else if _, err := fmt.Sscan(f[slices.Index(names, "TCPSynRetrans")], &n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
+// TestICMPIsNotLimitedUnlessAsked has kernels that, after six messages to one peer,
+// would send it one a minute, so that it does not matter how long the dials take.
 func TestICMPIsNotLimitedUnlessAsked(t *testing.T) {
 	for _, limits := range []bool{false, true} {
 		t.Run(fmt.Sprint(limits), func(t *testing.T) {
 			t.Parallel()
 			Run(t, Config{Classes: true, RejectAt: Router, ICMPLimits: limits}, func(t *testing.T, l *Lab) {
-				for _, addr := range []string{"10.64.0.3", "fd64::3"} {
-					answered := 0
-					for range 40 {
-						if dial(t, netip.MustParseAddr(addr), 25, 10*time.Millisecond).from.IsValid() {
-							answered++
-						}
-					}
-					if (answered == 40) == limits {
-						t.Errorf("%s: %d of 40 answered with ICMPLimits: %t", addr, answered, limits)
+				addrs := map[string]string{"10.64.0.3": "net/ipv4/icmp_ratelimit"}
+				if l.IPv6() {
+					addrs["fd64::3"] = "net/ipv6/icmp/ratelimit"
+				}
+				wait := answered
+				if limits { // what does not come is not waited for
+					wait = 50 * time.Millisecond
+				}
+				for addr, limit := range addrs {
+					l.Sysctl(t, Router, limit, "60000")
+					if n := answers(t, 40, netip.MustParseAddr(addr), wait); (n == 40) == limits {
+						t.Errorf("%s: %d of 40 answered with ICMPLimits: %t", addr, n, limits)
 					}
 				}
 			})
 		})
 	}
+}
+
+// answers dials an address n times at once, and returns how often ICMP answered.
+func answers(t *testing.T, n int, addr netip.Addr, wait time.Duration) int {
+	var got atomic.Int32
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			if dial(t, addr, 25, wait).from.IsValid() {
+				got.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return int(got.Load())
 }
 
 func TestNothingOfTheMachineIsVisible(t *testing.T) {
@@ -270,15 +316,15 @@ func TestOnLinkOnlyTheListedAnswer(t *testing.T) {
 	hosts := []netip.Addr{netip.MustParseAddr("10.30.0.10"), netip.MustParseAddr("10.30.0.12"), netip.MustParseAddr("fd30::10")}
 	Run(t, Config{Serve: true, OnLink: hosts}, func(t *testing.T, l *Lab) {
 		for _, addr := range append(hosts, OnLinkAddr4) {
-			check(t, l, addr, 25, time.Second)
-			check(t, l, addr, 26, time.Second)
+			check(t, l, addr, 25, answered)
+			check(t, l, addr, 26, answered)
 		}
 		// One without ARP and one without ND; the kernel gives up after three seconds.
 		t.Run("silent", func(t *testing.T) {
 			for _, addr := range []string{"10.30.0.11", "fd30::11"} {
 				t.Run(addr, func(t *testing.T) {
 					t.Parallel()
-					check(t, l, netip.MustParseAddr(addr), 25, 5*time.Second)
+					check(t, l, netip.MustParseAddr(addr), 25, answered)
 				})
 			}
 		})
@@ -290,14 +336,16 @@ func TestRulesLossAndCounters(t *testing.T) {
 		addr := netip.MustParseAddr("10.64.0.1")
 		prefix := netip.MustParsePrefix("10.64.0.0/16")
 		t.Run("count", func(t *testing.T) {
-			before := l.CountSYN(t, Target)
+			before, again := l.CountSYN(t, Target), synsRepeated(t)
 			for range 5 {
-				dial(t, addr, 587, time.Second)
+				dial(t, addr, 587, answered)
 			}
-			dial(t, addr, 26, time.Second)
+			dial(t, addr, 26, answered)
 			after := l.CountSYN(t, Target)
-			if after[587]-before[587] != 5 || after[25] != before[25] || after[0]-before[0] != 6 {
-				t.Errorf("got %v, then %v; want 5 more SYNs on 587 and 6 more in all", before, after)
+			again = synsRepeated(t) - again // as it happens on a machine that is busy
+			on587, on25, inAll := after[587]-before[587], after[25]-before[25], after[0]-before[0]
+			if on587 < 5 || on587 > 5+again || on25 != 0 || inAll < 6 || inAll > 6+again {
+				t.Errorf("got %v, then %v, %d repeated; want 5 more SYNs on 587 and 6 more in all", before, after, again)
 			}
 		})
 		for _, ns := range []string{Scanner, Router} {
@@ -306,22 +354,22 @@ func TestRulesLossAndCounters(t *testing.T) {
 				if s := dial(t, addr, 25, 20*time.Millisecond); !errors.Is(s.errno, unix.EINPROGRESS) {
 					t.Errorf("got %v, want silence", s.errno)
 				}
-				if s := dial(t, addr, 587, time.Second); !s.connection {
+				if s := dial(t, addr, 587, answered); !s.connection {
 					t.Errorf("another port: got %v", s.errno)
 				}
-				if s := dial(t, netip.MustParseAddr("10.65.0.1"), 25, time.Second); !s.connection {
+				if s := dial(t, netip.MustParseAddr("10.65.0.1"), 25, answered); !s.connection {
 					t.Errorf("another prefix: got %v", s.errno)
 				}
 			})
 		}
 		t.Run("reject out", func(t *testing.T) {
 			l.RejectOut(t, Scanner, prefix, 0, AdminProhibited)
-			if s := dial(t, addr, 25, time.Second); s.from != ScannerAddr4 || s.code != 13 {
+			if s := dial(t, addr, 25, answered); s.from != ScannerAddr4 || s.code != 13 {
 				t.Errorf("got %+v, want 3/13 from ourselves", s)
 			}
 		})
 		t.Run("rules end with the test", func(t *testing.T) {
-			if s := dial(t, addr, 25, time.Second); !s.connection {
+			if s := dial(t, addr, 25, answered); !s.connection {
 				t.Errorf("got %v, want a connection", s.errno)
 			}
 		})
@@ -329,19 +377,28 @@ func TestRulesLossAndCounters(t *testing.T) {
 	})
 }
 
-// checkLoss: with q lost each way, one probe fails with p = 1-(1-q)².
+// checkLoss: with q lost each way, one SYN fails with p = 1-(1-q)², and both of a dial
+// with p². The kernel gives up after two, however slow we are: no clock of ours counts.
 func checkLoss(t *testing.T, l *Lab, addr netip.Addr) {
-	const n, q = 300, 0.2
-	l.DropRandom(t, Target, q*100)
-	missed := 0
-	for range n {
-		if !dial(t, addr, 26, 10*time.Millisecond).refused() {
-			missed++
-		}
+	const n, q = 500, 0.2
+	l.Sysctl(t, Scanner, "net/ipv4/tcp_syn_retries", "1")
+	if err := l.sysctl(Scanner, "net/ipv4/tcp_syn_linear_timeouts", "0"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err) // it does not exist before Linux 6.5
 	}
-	p := 1 - (1-q)*(1-q)
-	if sigma := math.Sqrt(n * p * (1 - p)); math.Abs(float64(missed)-n*p) > 5*sigma {
-		t.Errorf("%d of %d lost, want %.0f within %.0f", missed, n, n*p, 5*sigma)
+	l.DropRandom(t, Target, q*100)
+	var missed atomic.Int32
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			if !dial(t, addr, 26, answered).refused() {
+				missed.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	p := math.Pow(1-(1-q)*(1-q), 2)
+	if sigma, got := math.Sqrt(n*p*(1-p)), float64(missed.Load()); math.Abs(got-n*p) > 5*sigma {
+		t.Errorf("%v of %d lost, want %.0f within %.0f", got, n, n*p, 5*sigma)
 	}
 }
 
@@ -358,12 +415,12 @@ func TestHostsAreReachedThroughTheRouter(t *testing.T) {
 			if addr.Is6() && !l.IPv6() {
 				continue
 			}
-			if s := dial(t, addr, 25, time.Second); s.firstLine != "220 exim.example ESMTP" {
+			if s := dial(t, addr, 25, answered); s.firstLine != "220 exim.example ESMTP" {
 				t.Errorf("%s: got %+v", addr, s)
 			}
 		}
 		addr4, _ = l.HostAddrs("postfix")
-		if s := dial(t, addr4, 25, time.Second); !s.refused() {
+		if s := dial(t, addr4, 25, answered); !s.refused() {
 			t.Errorf("%s: got %v, want refused", addr4, s.errno)
 		}
 	})

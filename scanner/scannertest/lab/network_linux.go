@@ -401,7 +401,7 @@ func (l *Lab) serve() error {
 }
 
 // awaitUp returns when tg and the hosts answer over the router, or says that one does not in
-// 10 s. Links come up a moment after they are set up; it also fills the neighbour caches.
+// a minute. Links come up a moment after they are set up; it also fills the neighbour caches.
 func (l *Lab) awaitUp() error {
 	dests := []netip.Addr{TargetAddr4, TargetAddr6}
 	for _, name := range l.cfg.Hosts {
@@ -412,7 +412,7 @@ func (l *Lab) awaitUp() error {
 		if d.Is6() && !l.ip6 {
 			continue
 		}
-		if err := awaitClosed(netip.AddrPortFrom(d, 1), time.Now().Add(10*time.Second)); err != nil {
+		if err := awaitClosed(netip.AddrPortFrom(d, 1), time.Now().Add(time.Minute)); err != nil {
 			return err
 		}
 	}

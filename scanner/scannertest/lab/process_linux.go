@@ -322,19 +322,19 @@ func (l *Lab) start(ns, name string, args ...string) (*Proc, error) {
 		return p, nil
 	case <-p.done:
 		return nil, fmt.Errorf("%s in %s ended before it was ready: %v: %s", name, ns, p.err, p.Output())
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		p.Kill()
-		return nil, fmt.Errorf("%s in %s was not ready in 20 s: %s", name, ns, p.Output())
+		return nil, fmt.Errorf("%s in %s was not ready in a minute: %s", name, ns, p.Output())
 	}
 }
 
-// Stop ends the process as it should end (its context ends), after 5 s by
+// Stop ends the process as it should end (its context ends), after half a minute by
 // force, and returns its error.
 func (p *Proc) Stop() error {
 	p.stdin.Close()
 	select {
 	case <-p.done:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		p.Kill()
 	}
 	return p.err
