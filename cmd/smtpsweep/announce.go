@@ -70,7 +70,7 @@ func (s *sweep) announce() {
 	done := s.doneOf(x.endpoints)
 	again := ""
 	if done > 0 {
-		again = fmt.Sprintf(" (%s of them are done)", group(done))
+		again = fmt.Sprintf(" (%s done)", plural(done, "is", "are"))
 	}
 	switch {
 	case x.endpoints == 0 && s.job.plan.Len() == 0:

@@ -15,7 +15,11 @@ import (
 func TestOutputsOfAnInterruptedRunAreSaidToBeIncomplete(t *testing.T) {
 	t.Parallel()
 	csvPath := filepath.Join(t.TempDir(), "rows.csv")
-	path, _, _, _ := interruptedRun(t, "127.0.0.3-127.0.0.40:1", "--rate", "5", "-o", csvPath)
+	path := filepath.Join(t.TempDir(), "run.jsonl")
+	p := launch(t, nil, nil, "scan", "127.0.0.1-127.0.0.40:1", "-o", path, "-o", csvPath, "--rate", "0.1")
+	awaitRows(t, path, 1) // the next one comes ten seconds later
+	p.Process.Signal(os.Interrupt)
+	p.mustEnd(t, exitInterrupt)
 	rows := len(reported(t, path))
 	again := filepath.Join(t.TempDir(), "again.csv")
 	code, _, said := invoke(t, "report", path, "-o", again)
@@ -123,11 +127,11 @@ func TestOutputsAreFoundFromEveryFolder(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	p := &process{ended: make(chan struct{})}
-	p.Cmd = execCommand(t, "scan", "127.0.0.1-127.0.0.40:1", "-o", "run.jsonl", "-o", "rows.csv", "--rate", "5")
+	p.Cmd = execCommand(t, "scan", "127.0.0.1-127.0.0.40:1", "-o", "run.jsonl", "-o", "rows.csv", "--rate", "0.1")
 	p.Dir = dir
 	p.Stderr = &p.err
 	p.start(t)
-	awaitRows(t, filepath.Join(dir, "run.jsonl"), 2)
+	awaitRows(t, filepath.Join(dir, "run.jsonl"), 1)
 	p.kill()
 	moved := filepath.Join(t.TempDir(), "moved.jsonl")
 	if err := os.Rename(filepath.Join(dir, "run.jsonl"), moved); err != nil {
