@@ -144,7 +144,7 @@ func (b *Builder) add(text string, file bool, where string) error {
 		}
 		return err
 	}
-	if err := b.mayScan(s); err != nil {
+	if err := b.mayScan(s, len(b.t.ports.lists[ports])); err != nil {
 		return err
 	}
 	switch {
@@ -193,11 +193,16 @@ func (b *Builder) say(where, notice string) {
 	}
 }
 
-// mayScan refuses a spec that is too large or special in every address.
-func (b *Builder) mayScan(s spec) error {
-	if n, ok := s.span.size(); !ok || n > MaxEndpoints {
+// mayScan refuses a spec that is too large at so many ports, or special in
+// every address.
+func (b *Builder) mayScan(s spec, ports int) error {
+	n, ok := s.span.size()
+	if !ok || n > MaxEndpoints {
 		return &RefusedError{Spec: s.text, Reason: "the range is too large to be swept (more than 2^48 addresses)",
 			Hint: "name smaller blocks"}
+	}
+	if n > MaxEndpoints/uint64(ports) {
+		return tooLarge(s.text)
 	}
 	if s.single {
 		a := s.span.first.inFamily(s.six).WithZone(s.zone)
