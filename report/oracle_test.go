@@ -12,14 +12,15 @@ import (
 )
 
 // Real programs judge what we write. Where one is missing the test skips; with
-// SMTPSWEEP_LAB=require that is a failure.
+// SMTPSWEEP_LAB=require (or long) that is a failure.
 
 // needs finds a program or a file of another package, or skips.
 func needs(t *testing.T, what string, ok bool) {
 	t.Helper()
+	tier := os.Getenv("SMTPSWEEP_LAB")
 	switch {
 	case ok:
-	case os.Getenv("SMTPSWEEP_LAB") == "require":
+	case tier == "require", tier == "long":
 		t.Fatalf("%s is required and not installed", what)
 	default:
 		t.Skipf("%s is not installed", what)
