@@ -641,3 +641,36 @@ func TestBinaryIsBuiltOutsideAndRunsInside(t *testing.T) {
 		}
 	})
 }
+
+func TestCaptureSeesWhereConnectionsBeginAndEnd(t *testing.T) {
+	t.Parallel()
+	Run(t, Config{Serve: true}, func(t *testing.T, l *Lab) {
+		c := l.Capture(t, Router, "rt0")
+		before := time.Now()
+		const n = 20
+		for range n {
+			conn, err := net.Dial("tcp", "10.64.0.1:25")
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.(*net.TCPConn).SetLinger(0)
+			conn.Close() // by a reset, so that it is over now
+		}
+		segs := c.Stop(t)
+		if got := Connections(segs); len(got) != n {
+			t.Errorf("%d connections, want %d", len(got), n)
+		}
+		resets := 0
+		for _, s := range segs {
+			if s.Flags&RST != 0 && s.From.Addr() == ScannerAddr4 && s.To.String() == "10.64.0.1:25" {
+				resets++
+			}
+			if s.At.Before(before) || s.At.After(time.Now()) {
+				t.Errorf("a segment at %v, which was before %v or is still to come", s.At, before)
+			}
+		}
+		if resets != n {
+			t.Errorf("%d resets of ours, want %d", resets, n)
+		}
+	})
+}
