@@ -46,7 +46,7 @@ type lineReader struct {
 	r, w int    // buf[r:w] was received and not read
 	kept []byte // of a line whose end was not received yet: it may be longer than buf
 
-	by          time.Time // soft limit of the present reply; zero if none
+	by          time.Time // soft limit of the present reply, by the wire's clock; zero if none
 	stray       bool      // the line begun cannot be a reply
 	bytes       int       // read, in all
 	lines       int
@@ -89,7 +89,7 @@ func (l *lineReader) line() ([]byte, error) {
 			return trimEOL(l.kept), errTooLong
 		}
 		if begun.IsZero() && len(l.kept) > 0 {
-			begun = time.Now()
+			begun = l.wire.now()
 		}
 		l.stray = !mayBeReply(l.kept)
 		if err := l.fill(begun); err != nil {
@@ -104,12 +104,12 @@ func trimEOL(line []byte) []byte {
 	return line[:min(len(line), maxLine)]
 }
 
-// fill receives more. begun is when the present line did, or zero.
+// fill receives more. begun is when the present line did, by the wire's clock, or zero.
 func (l *lineReader) fill(begun time.Time) error {
 	limit, why := l.limit(begun)
 	l.wire.limitRead(limit)
 	l.r, l.w = 0, 0
-	before := time.Now()
+	before := l.wire.now()
 	for range 100 {
 		n, err := l.src.Read(l.buf)
 		if n == 0 && err == nil {
@@ -120,7 +120,7 @@ func (l *lineReader) fill(begun time.Time) error {
 			l.head = append(l.head, l.buf[:min(n, maxHead-len(l.head))]...)
 		}
 		if !begun.IsZero() {
-			l.inside += time.Since(before)
+			l.inside += l.wire.now().Sub(before)
 			l.insideBytes += n
 			if l.inside >= dripTime && float64(l.insideBytes) < dripRate*l.inside.Seconds() {
 				return errDrip
@@ -140,18 +140,20 @@ func (l *lineReader) fill(begun time.Time) error {
 // limit says how long the next receive may take, and the error it is then.
 func (l *lineReader) limit(begun time.Time) (by time.Time, why error) {
 	by = l.wire.end
-	if !l.by.IsZero() && l.by.Before(by) {
-		by, why = l.by, errNotReply
+	earlier := func(t time.Time, err error) {
+		if t = t.Add(l.wire.queued); t.Before(by) {
+			by, why = t, err
+		}
 	}
-	if begun.IsZero() {
-		return by, why
+	if !l.by.IsZero() {
+		earlier(l.by, errNotReply)
 	}
-	line, err := begun.Add(lineLimit), errDrip
-	if l.stray {
-		line, err = begun.Add(strayLimit), errNotReply
-	}
-	if line.Before(by) {
-		return line, err
+	switch {
+	case begun.IsZero():
+	case l.stray:
+		earlier(begun.Add(strayLimit), errNotReply)
+	default:
+		earlier(begun.Add(lineLimit), errDrip)
 	}
 	return by, why
 }

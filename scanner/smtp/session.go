@@ -266,7 +266,7 @@ func (s *session) unasked() {
 // reply is what came of it, and the session says why.
 func (s *session) command(verb, arg string) (r reply, ok bool) {
 	s.unasked()
-	started := time.Now()
+	started := s.w.now()
 	err := s.send(verb, arg)
 	if err == nil {
 		r, err = s.reply(time.Time{})
@@ -279,7 +279,7 @@ func (s *session) command(verb, arg string) (r reply, ok bool) {
 		s.find(replyMalformed)
 	}
 	if err != nil {
-		s.fail(verb, err, time.Since(started))
+		s.fail(verb, err, s.w.now().Sub(started))
 		return r, false
 	}
 	if verb != "EHLO" || r.class() != 2 {
@@ -323,7 +323,7 @@ func (s *session) reply(by time.Time) (r reply, err error) {
 			return r, nil
 		}
 		if r.malformed && s.in.by.IsZero() {
-			s.in.by = time.Now().Add(strayLimit)
+			s.in.by = s.w.now().Add(strayLimit)
 		}
 	}
 }

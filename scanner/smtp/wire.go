@@ -17,6 +17,14 @@ const (
 	// stallLimit is how long a handshake may be silent. It is the time that a
 	// greeting line has as well.
 	stallLimit = 12 * time.Second
+
+	// A read listens a turn at a time. A turn that ends lateTurn too late shows
+	// that this process stood still (SIGSTOP, a suspended machine): what the
+	// peer sent meanwhile is read in the time of catchUp, and silence is counted
+	// from then on.
+	turn     = 4 * time.Second
+	lateTurn = 2 * time.Second
+	catchUp  = time.Second
 )
 
 var errTooMuch = errors.New("more than 1 MiB came")
@@ -25,20 +33,21 @@ var errTooMuch = errors.New("more than 1 MiB came")
 var past = time.Unix(1, 0)
 
 // A wire is the peer's connection with our limits on it: one absolute deadline,
-// which only time that we spent queueing for a CPU moves, and a bound on what
-// is received. During a handshake it records what comes, and gives its slot
+// which only time that was ours moves (we queued for a CPU, or stood still), and
+// a bound on what is received. During a handshake it records what comes, and gives its slot
 // back while it waits for the peer.
 type wire struct {
 	net.Conn
 	ctx    context.Context
 	end    time.Time // absolute deadline of the conversation
-	readBy time.Time // read deadline that is set
+	readBy time.Time // when reads end: end, or earlier
+	set    time.Time // read deadline that is set, a turn ahead at most; zero if unknown
 	total  int       // bytes received
 
 	gate        chan struct{} // slots for TLS arithmetic
 	handshaking bool
 	holding     bool          // a slot of gate
-	queued      time.Duration // that the peer waited for us, in all
+	queued      time.Duration // that the peer waited for us, in all: see now
 	record      []byte        // received during the handshake, at most maxRecord
 }
 
@@ -53,7 +62,7 @@ func (w *wire) interrupt() { w.Conn.SetDeadline(past) }
 
 // setEnd sets the absolute deadline.
 func (w *wire) setEnd(t time.Time) {
-	w.end, w.readBy = t, t
+	w.end, w.readBy, w.set = t, t, time.Time{}
 	w.Conn.SetDeadline(t)
 	w.again()
 }
@@ -63,12 +72,69 @@ func (w *wire) limitRead(t time.Time) {
 	if t.After(w.end) {
 		t = w.end
 	}
-	if t.Equal(w.readBy) {
-		return
-	}
 	w.readBy = t
-	w.Conn.SetReadDeadline(t)
-	w.again()
+}
+
+// now is the time by the peer's clock: that which was ours is not part of it.
+func (w *wire) now() time.Time { return time.Now().Add(-w.queued) }
+
+// lose moves all deadlines by time that was ours.
+func (w *wire) lose(d time.Duration) {
+	readBy := w.readBy.Add(d)
+	w.queued += d
+	w.setEnd(w.end.Add(d))
+	w.readBy = readBy
+}
+
+// stoodStill reports whether a deadline was passed by so much that this process
+// cannot have run meanwhile, and moves the deadlines by that.
+func (w *wire) stoodStill(deadline time.Time) bool {
+	late := time.Since(deadline)
+	if deadline.IsZero() || late < lateTurn || w.ctx.Err() != nil {
+		return false
+	}
+	w.lose(late + catchUp)
+	return true
+}
+
+// listen reads from the connection, turn by turn.
+func (w *wire) listen(p []byte) (int, error) {
+	for {
+		w.stoodStill(w.set)
+		w.setTurn(time.Now())
+		n, err := w.Conn.Read(p)
+		if n > 0 || !isTimeout(err) || w.ctx.Err() != nil {
+			return n, err
+		}
+		if !w.stoodStill(w.set) && !time.Now().Before(w.readBy) {
+			return n, err
+		}
+	}
+}
+
+// setTurn sets the deadline of a read, unless the one that is set still serves.
+func (w *wire) setTurn(now time.Time) {
+	by := now.Add(turn)
+	if by.After(w.readBy) {
+		by = w.readBy
+	}
+	serves := !w.set.After(w.readBy) && (!w.set.Before(by) || w.set.Sub(now) > turn/2)
+	if !serves {
+		w.set = by
+		w.Conn.SetReadDeadline(by)
+		w.again()
+	}
+}
+
+// Write implements io.Writer within the absolute deadline.
+func (w *wire) Write(p []byte) (int, error) {
+	n, err := w.Conn.Write(p)
+	if err != nil && isTimeout(err) && w.stoodStill(w.end) {
+		var rest int
+		rest, err = w.Conn.Write(p[n:])
+		n += rest
+	}
+	return n, err
 }
 
 // again repeats an interruption, in case the deadline just set overwrote it.
@@ -84,13 +150,13 @@ func (w *wire) Read(p []byte) (int, error) {
 		return 0, errTooMuch
 	}
 	if !w.handshaking {
-		n, err := w.Conn.Read(p)
+		n, err := w.listen(p)
 		w.total += n
 		return n, err
 	}
 	w.leave()
 	w.limitRead(time.Now().Add(stallLimit))
-	n, err := w.Conn.Read(p)
+	n, err := w.listen(p)
 	w.enter()
 	w.total += n
 	w.record = append(w.record, p[:min(n, maxRecord-len(w.record))]...)
@@ -117,9 +183,7 @@ func (w *wire) enter() {
 	default:
 		start := time.Now()
 		w.gate <- struct{}{}
-		waited := time.Since(start)
-		w.queued += waited
-		w.setEnd(w.end.Add(waited))
+		w.lose(time.Since(start))
 	}
 	w.holding = true
 }
