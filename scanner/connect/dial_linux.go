@@ -42,7 +42,7 @@ func (l *loop) dial(job scanner.Job) {
 	case err != nil:
 		l.failed(i, s, errnoIn(err), 0)
 	case errno != 0: // no way to the target, so nothing was sent
-		l.now = time.Now()
+		l.tick(0)
 		l.failed(i, s, errno, 0)
 	case !l.glance(i, s):
 		if l.watch(i, s) != 0 {
@@ -103,7 +103,7 @@ func (l *loop) glance(i int32, s *slot) bool {
 	fd := int(s.fd)
 	if l.opens { // the last answer was an open port: so may this one be
 		if state, repeated := tcpInfo(fd, &l.info); state == tcpEstablished || state == tcpCloseWait {
-			l.now = time.Now()
+			l.tick(0)
 			l.misses = 0
 			l.established(i, s, 1+repeated, unix.EPOLLOUT, false)
 			return true
@@ -114,7 +114,7 @@ func (l *loop) glance(i int32, s *slot) bool {
 		l.misses++
 		return false
 	}
-	l.now = time.Now()
+	l.tick(0)
 	l.misses = 0
 	l.opens = false
 	l.settle(i, s, errno, unix.EPOLLERR)
@@ -168,7 +168,7 @@ func (l *loop) settle(i int32, s *slot, errno syscall.Errno, events uint32) {
 		icmp = l.errs.read(fd)
 	}
 	elapsed := l.now.Sub(l.base) - time.Duration(s.since)
-	if errno == unix.ECONNREFUSED && !icmp.From.IsValid() && elapsed < firstRepeat {
+	if errno == unix.ECONNREFUSED && !icmp.From.IsValid() && elapsed < firstRepeat && s.since >= l.backAt {
 		l.refused(i, s)
 		return
 	}

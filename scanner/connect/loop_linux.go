@@ -27,8 +27,9 @@ const (
 type loop struct {
 	*run
 	env     *surroundings
-	all     []*loop // of the run, this one too
-	now     time.Time
+	all     []*loop   // of the run, this one too
+	now     time.Time // see tick
+	backAt  int64     // when the loop last stood still, until then: ns since base
 	slots   slots
 	waiting []scanner.Job // on-link targets, see mostWaiting
 	events  [256]unix.EpollEvent
@@ -136,7 +137,7 @@ func (l *loop) fill() (wait time.Duration, over bool) {
 			l.grow(l.now)
 			return growInterval, false // until woken by release, or the limit grows
 		}
-		l.now = time.Now()
+		l.tick(0)
 		job, wait, ok := l.next()
 		if !ok || wait > 0 {
 			l.giveBack()
@@ -185,7 +186,7 @@ func (l *loop) poll(wait time.Duration) (full bool, err error) {
 	if wait > 0 {
 		l.asleep.Store(true)
 		if !l.notified.Load() {
-			timeout = pollTimeout(min(wait, l.nextDeadline()))
+			timeout = pollTimeout(l.sleep(wait))
 		}
 	}
 	if timeout != 0 {
@@ -193,7 +194,7 @@ func (l *loop) poll(wait time.Duration) (full bool, err error) {
 	}
 	n, errno := epollWait(l.epoll, l.events[:], timeout)
 	l.asleep.Store(false)
-	l.now = time.Now()
+	l.tick(time.Duration(timeout) * time.Millisecond)
 	if errno == unix.EINTR {
 		return false, nil
 	}
