@@ -18,6 +18,13 @@ import (
 // the end of the run.
 var errTimeout = errors.New("no answer in time")
 
+const (
+	redials = 3 // of a job whose dial was over while we stood still
+	// lastLook is how long a mute peer is listened to once more: a deadline that
+	// passed while we stood still hides what has come.
+	lastLook = 10 * time.Millisecond
+)
+
 // A pool is the portable engine: a goroutine for each connection, on net.Dialer.
 // It knows errno only: no sender of an ICMP message, so what errno cannot tell
 // apart is a local error. Attempts counts dials, because nobody counts the SYNs.
@@ -141,6 +148,12 @@ func (p *pool) failed(job scanner.Job, ctx context.Context, err error, took time
 		p.resetAtOnce(job, took)
 		return
 	}
+	if errno == syscall.ETIMEDOUT && took > p.timeout+standstill && job.Dials < redials {
+		job.Dials++ // we stood still, and the answer may have come meanwhile
+		p.release()
+		p.retry(job, 0)
+		return
+	}
 	obs := scanner.Observation{Target: job.Target, Attempts: int(job.Attempts), At: time.Now()}
 	obs.State, obs.Reason = classify(evidence{errno: errno})
 	switch {
@@ -249,6 +262,10 @@ func (p *pool) await(conn *net.TCPConn, since time.Time) (peeked []byte, spoke, 
 		e := p.park(conn, since.Add(p.Patience))
 		peeked, err = peek(conn)
 		p.unpark(e)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && p.ctx.Err() == nil {
+		p.deadline(conn, time.Now().Add(lastLook))
+		peeked, err = peek(conn)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, false, false

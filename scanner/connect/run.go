@@ -19,6 +19,10 @@ const (
 	shrinkInterval = 100 * time.Millisecond
 	growInterval   = time.Second
 	selfConnects   = 5 // dials of one job that reached themselves
+
+	// Who comes to look at the clock so much later than meant has stood still: the
+	// process was stopped, or the machine suspended.
+	standstill = time.Second
 )
 
 // A run is one Scan: what its loops or workers share.

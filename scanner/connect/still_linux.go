@@ -2,13 +2,8 @@ package connect
 
 import "time"
 
-const (
-	// A loop that comes to look at the clock so much later than it meant to has
-	// stood still: the process was stopped, or the machine suspended.
-	standstill = time.Second
-	// mostAsleep is how long a loop with connections sleeps, so that it notices.
-	mostAsleep = time.Second
-)
+// mostAsleep is how long a loop with connections sleeps, so that it notices a standstill.
+const mostAsleep = time.Second
 
 // tick looks at the clock, for the first time since the loop meant to sleep for
 // so long.

@@ -1,10 +1,15 @@
 package connect
 
 import (
+	"errors"
+	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/smtpsweep/smtpsweep/scanner"
 	"github.com/smtpsweep/smtpsweep/scanner/scannertest/lab"
@@ -62,4 +67,77 @@ func TestAStandstillIsNoSlownessOfThePeer(t *testing.T) {
 		t.Errorf("emitted %+v", got[0])
 	}
 	l.abort()
+}
+
+// A redialled is a queue that counts what it gets back.
+type redialled struct {
+	simple
+	back []scanner.Job
+}
+
+func (q *redialled) Retry(job scanner.Job, _ time.Duration) { q.back = append(q.back, job) }
+
+func TestADialThatEndedWhileWeStoodStillIsMadeAgain(t *testing.T) {
+	for _, c := range []struct {
+		took  time.Duration
+		dials uint8
+		again bool
+	}{
+		{4 * time.Second, 0, false},
+		{time.Minute, 0, true},
+		{time.Minute, redials - 1, true},
+		{time.Minute, redials, false},
+	} {
+		q := &redialled{}
+		var got []scanner.Observation
+		p := &pool{ctx: t.Context(), run: newRun(&Engine{Portable: true}, q, func(o scanner.Observation) { got = append(got, o) })}
+		p.acquire()
+		p.begin()
+		job := scanner.Job{Target: endpoints([]uint16{25}, netip.MustParseAddr("127.0.0.9"))[0], Dials: c.dials, Attempts: 1}
+		p.failed(job, t.Context(), os.ErrDeadlineExceeded, c.took)
+		if again := len(q.back) == 1; again != c.again || len(q.back)+len(got) != 1 {
+			t.Errorf("after %v, dial %d: put back %v, emitted %v", c.took, c.dials+1, q.back, got)
+		}
+	}
+}
+
+// What came while a deadline passed is a greeting, and not silence.
+func TestAGreetingBehindThePortableDeadlineIsHeard(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	peer, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	if _, err := peer.Write([]byte("220 hi")); err != nil {
+		t.Fatal(err)
+	}
+	p := &pool{ctx: t.Context(), run: newRun(&Engine{Portable: true, GreetingTimeout: time.Second}, simple{}, nil)}
+	for { // the bytes are here when a read of them would succeed; the deadline is not looked at by this
+		if n, err := unread(conn.(*net.TCPConn)); err != nil || n > 0 {
+			break
+		}
+	}
+	if peeked, spoke, _ := p.await(conn.(*net.TCPConn), time.Now().Add(-time.Hour)); !spoke || string(peeked) != "2" {
+		t.Errorf("peeked %q, spoke %v", peeked, spoke)
+	}
+}
+
+// unread returns how many bytes wait in a connection.
+func unread(conn *net.TCPConn) (n int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	failed := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return n, errors.Join(failed, err)
 }
