@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -159,6 +160,47 @@ func FuzzDNSReply(f *testing.F) {
 					t.Fatalf("%q passes as a host", h.Host)
 				}
 			}
+		}
+	})
+}
+
+// FuzzPorts reads a port list, and reads what it is written as.
+func FuzzPorts(f *testing.F) {
+	for _, s := range []string{"25,465,587", "20-30", "smtp,smtps", "2525/smtp,25/submission", "1-65535", "0", "65536", "30-20", "25,,", "25/x", " 25 , 465 ", "25-", "-25", "25/smtp/smtp"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		ports, err := ParsePorts(text)
+		var bad *SpecError
+		if err != nil {
+			if !errors.As(err, &bad) || strings.ContainsAny(err.Error(), "\n\r\x1b\x00") {
+				t.Fatalf("error %T %q", err, err)
+			}
+			return
+		}
+		if again, err := ParsePorts(PortsText(ports)); err != nil || !slices.Equal(ports, again) {
+			t.Fatalf("%q is read as %v, which is written %q and read as %v, %v", text, ports, PortsText(ports), again, err)
+		}
+		for i, p := range ports {
+			if p.Number == 0 || i > 0 && ports[i-1].Number >= p.Number {
+				t.Fatalf("%q: %v", text, ports)
+			}
+		}
+	})
+}
+
+// FuzzShard reads a part of a plan.
+func FuzzShard(f *testing.F) {
+	for _, s := range []string{"1/1", "2/8", "8/8", "9/8", "0/8", "1/0", "1/281474976710656", "01/8", "+1/8", "1/8/9", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := ParseShard(text)
+		if err != nil {
+			return
+		}
+		if again, err := ParseShard(s.String()); err != nil || again != s || s.I < 1 || s.I > s.N || s.N > MaxEndpoints {
+			t.Fatalf("%q is read as %v", text, s)
 		}
 	})
 }

@@ -112,6 +112,11 @@ func recoverFrom(path string, f *os.File, cfg targets.Config) (*Recovered, int64
 	if err != nil {
 		return nil, 0, err
 	}
+	return recoverBy(r, cfg)
+}
+
+// recoverBy reads a journal, and returns where its good records end.
+func recoverBy(r *Reader, cfg targets.Config) (_ *Recovered, size int64, err error) {
 	c := recovery{Recovered: Recovered{
 		Run: r.run, Answers: map[string]targets.Answer{}, Counts: map[string]uint64{}, Done: new(targets.Positions), Undecided: new(targets.Positions),
 	}}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -129,4 +130,36 @@ func FuzzJudge(f *testing.F) {
 			t.Errorf("trust %q, finding %q", got.Trust, finding)
 		}
 	})
+}
+
+// FuzzReply reads bytes as the first reply, in pieces of two sizes: what it says
+// does not depend on how it came.
+func FuzzReply(f *testing.F) {
+	for _, s := range []string{
+		"220 mail.example.org ESMTP\r\n", "220-a\r\n220-b\n220 c\r\n", "220", "421 x", "220\r\n", "220-\n221 y\n", "2\n", "\r\n220 x\n", "220\rx\n",
+		"220 " + string(make([]byte, 2000)) + "\n220 x\n", "554-\x00\xff\n554 \x1b[2J\r\n", "22x\n",
+	} {
+		f.Add([]byte(s), 1, 3)
+	}
+	f.Fuzz(func(t *testing.T, data []byte, one, other int) {
+		a, errA := replyOf(data, one)
+		b, errB := replyOf(data, other)
+		if a.code != b.code || a.malformed != b.malformed || a.mixed != b.mixed || !slices.EqualFunc(a.lines, b.lines, bytes.Equal) {
+			t.Errorf("in pieces of %d: %+v, of %d: %+v", one, a, other, b)
+		}
+		if (errA == nil) != (errB == nil) {
+			t.Errorf("in pieces of %d: %v, of %d: %v", one, errA, other, errB)
+		}
+		if errA == nil && (a.code < 200 || a.code > 599 || len(a.lines) == 0) {
+			t.Errorf("%q is a reply: %+v", data, a)
+		}
+	})
+}
+
+// replyOf reads the first reply of bytes that come in pieces.
+func replyOf(data []byte, piece int) (reply, error) {
+	conn := &recording{rest: data, chunk: piece}
+	w := newWire(context.Background(), conn, nil, time.Now().Add(time.Hour))
+	s := newSession(&Prober{}, w, new(scanner.Observation), new(scanner.Service), new(buffers))
+	return s.firstReply()
 }
