@@ -179,7 +179,11 @@ func testSecondSignal(t *testing.T, l *lab.Lab) {
 	begun := time.Now()
 	p.Process.Signal(os.Interrupt)
 	p.mustEnd(t, exitInterrupt)
-	t.Logf("ended %v after the second signal", time.Since(begun))
+	took, most := time.Since(begun), time.Duration(lab.Count(t, 10, 10, 1))*time.Second
+	if took > most {
+		t.Errorf("it took %v to end after the second signal, want %v at most", took, most)
+	}
+	lab.Proof(t, "ended %v after the second signal", took)
 	if !strings.Contains(p.err.String(), "Stopped before the outputs were written. Go on with: smtpsweep scan --resume "+path) {
 		t.Errorf("it said %q", p.err.String())
 	}

@@ -167,8 +167,7 @@ func (l *loop) settle(i int32, s *slot, errno syscall.Errno, events uint32) {
 	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 		icmp = l.errs.read(fd)
 	}
-	elapsed := l.now.Sub(l.base) - time.Duration(s.since)
-	if errno == unix.ECONNREFUSED && !icmp.From.IsValid() && elapsed < firstRepeat && s.since >= l.backAt {
+	if errno == unix.ECONNREFUSED && !icmp.From.IsValid() && l.age(s) < firstRepeat {
 		l.refused(i, s)
 		return
 	}
@@ -234,7 +233,7 @@ func (l *loop) neighbor(s *slot, message bool) neighbor {
 	if !l.env.onLink(a) {
 		return neighborUnsaid
 	}
-	n := l.env.neighborOf(a, l.now.Sub(l.base)-time.Duration(s.since), message)
+	n := l.env.neighborOf(a, l.age(s), message)
 	if n == neighborMissing && (l.Interface != "" || len(l.env.paths) == 0) {
 		return neighborUnsaid // who knows which way the SYNs went
 	}

@@ -27,9 +27,10 @@ const (
 type loop struct {
 	*run
 	env     *surroundings
-	all     []*loop   // of the run, this one too
-	now     time.Time // see tick
-	backAt  int64     // when the loop last stood still, until then: ns since base
+	all     []*loop       // of the run, this one too
+	now     time.Time     // see tick
+	backAt  int64         // until when the loop last stood still: ns since base
+	lost    time.Duration // how long that was
 	slots   slots
 	waiting []scanner.Job // on-link targets, see mostWaiting
 	events  [256]unix.EpollEvent

@@ -30,8 +30,18 @@ func (l *loop) stoodStill(lost time.Duration, now time.Time) {
 			i = s.next
 		}
 	}
-	l.backAt = int64(now.Sub(l.base))
+	l.backAt, l.lost = int64(now.Sub(l.base)), lost
 	l.noteEldest()
+}
+
+// age returns how long ago a dial was made. For the kernel, which repeats SYNs
+// and asks for neighbours, a standstill of ours is time like any other.
+func (l *loop) age(s *slot) time.Duration {
+	age := l.now.Sub(l.base) - time.Duration(s.since)
+	if s.since <= l.backAt {
+		age += l.lost
+	}
+	return age
 }
 
 // sleep returns how long the loop may sleep, at most wait.

@@ -141,3 +141,28 @@ func unread(conn *net.TCPConn) (n int, err error) {
 	failed := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
 	return n, errors.Join(failed, err)
 }
+
+// The kernel went on while we stood still: a SYN may have been repeated, and a
+// neighbour have failed.
+func TestADialIsAsOldAsItIsForTheKernel(t *testing.T) {
+	l := newTestLoop(t, &Engine{}, simple{}, func(scanner.Observation) {})
+	defer l.close()
+	_, s := l.slots.take(dialing)
+	l.now = time.Now().Add(-time.Hour)
+	s.since = int64(l.now.Sub(l.base))
+	l.tick(0)
+	if age := l.age(s); age < time.Hour {
+		t.Errorf("it is %v old, want an hour", age)
+	}
+	if _, left := l.due(dialing); left < l.timeout/2 {
+		t.Errorf("it has %v left of %v", left, l.timeout)
+	}
+	_, later := l.slots.take(dialing)
+	for int64(l.now.Sub(l.base)) <= l.backAt {
+		l.tick(0)
+	}
+	later.since = int64(l.now.Sub(l.base))
+	if age := l.age(later); age > time.Minute {
+		t.Errorf("a dial of now is %v old", age)
+	}
+}
