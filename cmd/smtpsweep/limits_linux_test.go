@@ -38,6 +38,8 @@ var limiteds = []limited{
 		pace.Config{HostLimit: 2}},
 	{"everything", netip.MustParsePrefix("10.68.0.0/16"), "10.68.1.0/28 10.68.2.0/28 10.68.3.0/28",
 		pace.Config{Rate: 100, HostLimit: 2, HostInterval: 200 * time.Millisecond, SubnetRate: 40}},
+	{"IPv6 subnet rate", netip.MustParsePrefix("fd64::/64"), "fd64::1:0/125 fd64::2:0/125",
+		pace.Config{Rate: 5000, HostLimit: 3, SubnetRate: 60}},
 }
 
 // No limit is exceeded in any window of time, also when the program is stopped
@@ -51,6 +53,9 @@ func TestNoLimitIsExceededInAnyWindow(t *testing.T) {
 		leaving, arriving := l.Capture(t, lab.Scanner, "sc0"), l.Capture(t, lab.Target, "tg0")
 		t.Run("sweeps", func(t *testing.T) {
 			for _, c := range limiteds {
+				if c.prefix.Addr().Is6() && !l.IPv6() {
+					continue
+				}
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel()
 					c.sweep(t, l, stop)
@@ -136,7 +141,11 @@ func (c *limited) connections(segs []lab.Segment) times {
 		if !c.prefix.Contains(a) {
 			continue
 		}
-		subnet, _ := a.Prefix(24)
+		bits := 48
+		if a.Is4() {
+			bits = 24
+		}
+		subnet, _ := a.Prefix(bits)
 		at.all = append(at.all, s.At)
 		at.nets[subnet], at.hosts[a] = append(at.nets[subnet], s.At), append(at.hosts[a], s.At)
 	}
