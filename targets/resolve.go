@@ -34,6 +34,11 @@ const (
 	udpSize       = 1232    // EDNS buffer that no path fragments (DNS flag day 2020)
 	resolvConf    = "/etc/resolv.conf"
 	maxHostsLines = 200_000
+
+	// A look-up that ends so much too late shows that this process stood still
+	// (SIGSTOP, a suspended machine): what failed meanwhile is asked again.
+	standstill = time.Second
+	mostAgain  = 3
 )
 
 // A Resolver looks names up: in /etc/hosts, then at DNS servers, by miekg/dns,
@@ -95,9 +100,26 @@ func (r *Resolver) Servers() []string {
 	return out
 }
 
-// Resolve looks a name up, in at most 10 s. It always returns an answer; a
-// failure is one too.
+// Resolve looks a name up, in at most 10 s in which this process runs. It always
+// returns an answer; a failure is one too.
 func (r *Resolver) Resolve(ctx context.Context, name Name) Answer {
+	for again := 0; ; again++ {
+		begun := time.Now()
+		a := r.resolve(ctx, name)
+		stood := time.Since(begun) > nameTimeout+standstill
+		if !stood || !a.failed() || again == mostAgain || ctx.Err() != nil {
+			return a
+		}
+	}
+}
+
+// failed reports whether anything of an answer could not be asked.
+func (a *Answer) failed() bool {
+	return a.Why == DNSError || slices.ContainsFunc(a.Hosts, func(h HostAnswer) bool { return h.Why == DNSError })
+}
+
+// resolve is Resolve, once.
+func (r *Resolver) resolve(ctx context.Context, name Name) Answer {
 	ctx, cancel := context.WithTimeout(ctx, nameTimeout)
 	defer cancel()
 	host, mx := name.isMX()

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smtpsweep/smtpsweep/scanner/scannertest"
 	"github.com/smtpsweep/smtpsweep/scanner/scannertest/lab"
 )
 
@@ -161,4 +162,24 @@ func TestCtrlCEndsTheSending(t *testing.T) {
 		}
 		lab.Proof(t, "%d runs: the last SYN left %v after the signal (median; worst %v), at most %d SYNs", rounds, middle, worst, most)
 	})
+}
+
+// A look-up whose time was over while the program was stopped is made again.
+func TestALookUpThatWasStoppedIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	stop := time.Duration(lab.Count(t, 0, 12, 30)) * time.Second
+	if stop == 0 {
+		t.Skip("a look-up has ten seconds: see .ci/run")
+	}
+	// The first question is lost, which by itself costs two seconds.
+	ns := scannertest.StartDNS(t, scannertest.DNSZone{"late.example.org": {"DROP", "---", "A 192.0.2.1", "---", "A 192.0.2.1"}})
+	p := launch(t, nil, nil, "scan", "--dry-run", "--allow-reserved", "-4", "-p", "25", "late.example.org", "--resolver", ns.Addr.String())
+	awaitTrue(t, "the name is asked for", func() bool { return ns.Queries("late.example.org", "A") > 0 })
+	p.Process.Signal(syscall.SIGSTOP)
+	time.Sleep(stop) // this is what the program is to bear
+	p.Process.Signal(syscall.SIGCONT)
+	p.mustEnd(t, exitDone)
+	if got, want := p.out.String(), "192.0.2.1:25 late.example.org\n"; got != want {
+		t.Errorf("it lists %q, want %q; it said %q", got, want, p.err.String())
+	}
 }
