@@ -48,22 +48,31 @@ func TestTimeInWhichWeStandStillIsNotThePeers(t *testing.T) {
 		S: 250 SIZE 2000
 		C: QUIT
 		S: 221 bye`
-	for _, pause := range []time.Duration{30 * time.Second, time.Hour} {
+	for _, c := range []struct {
+		deadline, pause time.Duration
+		script          string
+	}{
+		{0, 30 * time.Second, script},
+		{0, time.Hour, script},
+		{2 * time.Second, 3 * time.Second, strings.Replace(script, "wait 2s", "", 1)}, // a short one, at the end of a deadline
+	} {
 		places := 0
 		for happens := true; happens; places++ {
 			happens = false
 			synctest.Test(t, func(t *testing.T) {
 				ours, theirs := net.Pipe()
 				server := &player{conn: theirs, tls: serverTLS(t)}
-				go server.play(script) // ends with the pipe
+				go server.play(c.script) // ends with the pipe
 				obs := &scanner.Observation{Target: port25, State: scanner.Open, Connected: time.Now(), At: time.Now()}
-				s := client().Probe(t.Context(), &still{ours, places + 1, pause, &happens}, obs)
+				p := client()
+				p.Deadline = c.deadline
+				s := p.Probe(t.Context(), &still{ours, places + 1, c.pause, &happens}, obs)
 				ours.Close()
 				if s.Kind != scanner.KindSMTP || s.Size != 2000 || s.TLS == nil || s.TLS.Err != "" || s.Err != "" {
-					t.Errorf("%v before read or write %d: %q, size %d, TLS %+v, error %q\n%s", pause, places+1, s.Kind, s.Size, s.TLS, s.Err, transcript(s))
+					t.Errorf("%v before read or write %d: %q, size %d, TLS %+v, error %q\n%s", c.pause, places+1, s.Kind, s.Size, s.TLS, s.Err, transcript(s))
 				}
 				if s.GreetingIn > 7*time.Second || strings.Contains(strings.Join(s.Findings, ";"), "greeting-pause") {
-					t.Errorf("%v before read or write %d: the greeting took %v", pause, places+1, s.GreetingIn)
+					t.Errorf("%v before read or write %d: the greeting took %v", c.pause, places+1, s.GreetingIn)
 				}
 			})
 		}

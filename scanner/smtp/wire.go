@@ -19,11 +19,13 @@ const (
 	stallLimit = 12 * time.Second
 
 	// A read listens a turn at a time. A turn that ends lateTurn too late shows
-	// that this process stood still (SIGSTOP, a suspended machine): what the
-	// peer sent meanwhile is read in the time of catchUp, and silence is counted
-	// from then on.
+	// that this process stood still (SIGSTOP, a suspended machine), and not only
+	// that there is much to do: what the peer sent meanwhile is read in the time
+	// of catchUp, and silence is counted from then on. The last deadline, which
+	// would be the peer's fault, counts as too late by lateEnd, once.
 	turn     = 4 * time.Second
-	lateTurn = 2 * time.Second
+	lateTurn = 5 * time.Second
+	lateEnd  = 500 * time.Millisecond
 	catchUp  = time.Second
 )
 
@@ -42,6 +44,7 @@ type wire struct {
 	end    time.Time // absolute deadline of the conversation
 	readBy time.Time // when reads end: end, or earlier
 	set    time.Time // read deadline that is set, a turn ahead at most; zero if unknown
+	looked bool      // the last deadline was too late once
 	total  int       // bytes received
 
 	gate        chan struct{} // slots for TLS arithmetic
@@ -88,9 +91,9 @@ func (w *wire) lose(d time.Duration) {
 
 // stoodStill reports whether a deadline was passed by so much that this process
 // cannot have run meanwhile, and moves the deadlines by that.
-func (w *wire) stoodStill(deadline time.Time) bool {
+func (w *wire) stoodStill(deadline time.Time, least time.Duration) bool {
 	late := time.Since(deadline)
-	if deadline.IsZero() || late < lateTurn || w.ctx.Err() != nil {
+	if deadline.IsZero() || late < least || w.ctx.Err() != nil {
 		return false
 	}
 	w.lose(late + catchUp)
@@ -100,14 +103,17 @@ func (w *wire) stoodStill(deadline time.Time) bool {
 // listen reads from the connection, turn by turn.
 func (w *wire) listen(p []byte) (int, error) {
 	for {
-		w.stoodStill(w.set)
+		w.stoodStill(w.set, lateTurn)
 		w.setTurn(time.Now())
 		n, err := w.Conn.Read(p)
-		if n > 0 || !isTimeout(err) || w.ctx.Err() != nil {
+		switch {
+		case n > 0 || !isTimeout(err) || w.ctx.Err() != nil:
 			return n, err
-		}
-		if !w.stoodStill(w.set) && !time.Now().Before(w.readBy) {
+		case w.stoodStill(w.set, lateTurn), time.Now().Before(w.readBy):
+		case w.looked || !w.stoodStill(w.set, lateEnd):
 			return n, err
+		default:
+			w.looked = true
 		}
 	}
 }
@@ -129,7 +135,7 @@ func (w *wire) setTurn(now time.Time) {
 // Write implements io.Writer within the absolute deadline.
 func (w *wire) Write(p []byte) (int, error) {
 	n, err := w.Conn.Write(p)
-	if err != nil && isTimeout(err) && w.stoodStill(w.end) {
+	if err != nil && isTimeout(err) && w.stoodStill(w.end, lateEnd) {
 		var rest int
 		rest, err = w.Conn.Write(p[n:])
 		n += rest
