@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -111,7 +115,7 @@ func addressesOf(p netip.Prefix) (all []netip.Addr) {
 }
 
 // A labScan is a run of the built program in a lab, by a user without any
-// privilege, with its rows in every format for programs.
+// privilege, with its rows in files.
 type labScan struct {
 	cmd    *exec.Cmd
 	dir    string
@@ -120,11 +124,20 @@ type labScan struct {
 	waited bool
 }
 
-// startScan starts `smtpsweep scan` on the mail ports.
+// startScan starts `smtpsweep scan` on the mail ports, with all formats for programs.
 func startScan(t *testing.T, l *lab.Lab, args ...string) *labScan {
 	t.Helper()
+	return startScanTo(t, l, []string{"csv", "json", "jsonl", "xml"}, append([]string{"-p", "25,465,587"}, args...)...)
+}
+
+// startScanTo starts `smtpsweep scan` with outputs of some formats.
+func startScanTo(t *testing.T, l *lab.Lab, formats []string, args ...string) *labScan {
+	t.Helper()
 	s := &labScan{dir: t.TempDir()}
-	flags := []string{"scan", "-p", "25,465,587", "-o", s.file("csv"), "-o", s.file("json"), "-o", s.file("jsonl"), "-o", s.file("xml")}
+	flags := []string{"scan"}
+	for _, f := range formats {
+		flags = append(flags, "-o", s.file(f))
+	}
 	s.cmd = lab.NoCaps(l.Command(lab.Scanner, lab.Binary(t), append(flags, args...)...))
 	s.cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+s.dir)
 	s.cmd.Stdout, s.cmd.Stderr = &s.said, &s.said
@@ -203,22 +216,41 @@ func compareRows(t *testing.T, rows []map[string]string, name string, others []m
 
 func rowsOfCSV(t *testing.T, path string) (rows []map[string]string) {
 	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines, err := csv.NewReader(bytes.NewReader(text)).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range lines[1:] {
-		row := map[string]string{}
-		for i, name := range lines[0] {
-			row[name] = line[i]
-		}
-		rows = append(rows, row)
+	for row := range readCSV(t, path) {
+		rows = append(rows, maps.Clone(row))
 	}
 	return rows
+}
+
+// readCSV yields the rows of a CSV file, column by column. A row is good until
+// the next: there may be a million.
+func readCSV(t *testing.T, path string) iter.Seq[map[string]string] {
+	t.Helper()
+	return func(yield func(map[string]string) bool) {
+		file, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		r := csv.NewReader(bufio.NewReader(file))
+		header, err := r.Read()
+		row := map[string]string{}
+		for err == nil {
+			var line []string
+			if line, err = r.Read(); err != nil {
+				break
+			}
+			for i, name := range header {
+				row[name] = line[i]
+			}
+			if !yield(row) {
+				return
+			}
+		}
+		if err != io.EOF {
+			t.Fatalf("%s: %v", path, err)
+		}
+	}
 }
 
 func rowsOfJSON(t *testing.T, path string) (rows []map[string]string) {
