@@ -17,7 +17,7 @@ import (
 
 // FoldOptions say how [Fold] works. The zero value is good.
 type FoldOptions struct {
-	Memory  int    // bytes that are sorted in memory; 4 MiB if zero
+	Memory  int    // bytes that are sorted in memory; 2 MiB if zero
 	TempDir string // where the rest is sorted; os.TempDir() if empty
 }
 

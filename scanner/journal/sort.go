@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	sortMemory = 4 << 20 // bytes sorted at a time
+	sortMemory = 2 << 20 // bytes sorted at a time
 	minMemory  = 4 << 10
 	maxRuns    = 256 // sorted runs merged at a time
 	itemSize   = 24
-	mergeRead  = 2 << 20 // bytes of all read buffers of a merge
+	mergeRead  = 1 << 20 // bytes of all read buffers of a merge
 )
 
 // A sortRow is what a sorter sorts: rows of equal key (major, minor) are one,
@@ -54,6 +54,7 @@ type sorter struct {
 	dir    string // of the temporary file; os.TempDir() if empty
 	items  []item
 	arena  []byte
+	ready  bool // both have all the memory that they will have
 	file   *os.File
 	remove string // name of the file, if it is still there
 	out    *bufio.Writer
@@ -72,19 +73,33 @@ func (s *sorter) add(r sortRow) error {
 	if len(r.minor) > math.MaxUint16 {
 		r.minor = r.minor[:math.MaxUint16]
 	}
-	need := len(r.minor) + len(r.body) + itemSize
-	if len(s.items) > 0 && len(s.arena)+len(s.items)*itemSize+need > s.memory {
+	need := len(r.minor) + len(r.body)
+	if len(s.items) > 0 && (len(s.arena)+len(s.items)*itemSize+need+itemSize > s.memory || s.ready && s.full(need)) {
 		if err := s.spill(); err != nil {
 			return &SortError{err}
 		}
 	}
-	if n := len(s.arena); n > 64<<10 && n < s.memory && cap(s.arena)-n < need {
-		s.arena = slices.Grow(s.arena, s.memory-n) // at once: doubling would leave as much garbage again
+	if !s.ready && len(s.arena) > 64<<10 {
+		s.reserve()
 	}
 	s.items = append(s.items, item{r.major, uint32(len(s.arena)), uint32(len(r.body)), uint16(len(r.minor)), r.from, r.silent})
 	s.arena = append(s.arena, r.minor...)
 	s.arena = append(s.arena, r.body...)
 	return nil
+}
+
+// reserve takes all of the memory at once, as much of it for items as the rows so
+// far suggest: growing little by little leaves twice as much again as garbage.
+func (s *sorter) reserve() {
+	items := s.memory / (itemSize + len(s.arena)/len(s.items) + 1)
+	s.items = slices.Grow(s.items, max(0, items-len(s.items)))
+	s.arena = slices.Grow(s.arena, max(0, s.memory-items*itemSize-len(s.arena)))
+	s.ready = true
+}
+
+// full reports whether a row with so many bytes would make one of the two grow.
+func (s *sorter) full(need int) bool {
+	return len(s.items) == cap(s.items) || cap(s.arena)-len(s.arena) < need
 }
 
 // A SortError says that the rows of journals could not be sorted in a temporary
