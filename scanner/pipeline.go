@@ -29,7 +29,8 @@ type Scanner struct {
 // Run scans what q holds and emits exactly one Result for each job, in the
 // order they finish, until q is exhausted or ctx is cancelled. emit is called
 // from several goroutines, must not block for long, and must not keep the
-// Result's Conn (it is nil by then). When Run returns no goroutine of it is left.
+// Result, whose memory serves the next one (a copy, and its Service, may be
+// kept). When Run returns no goroutine of it is left.
 //
 // The error is nil if the queue was exhausted, ctx's cause if it was cancelled,
 // and otherwise a fault of this machine: nothing a peer does makes Run fail.
@@ -111,9 +112,16 @@ func (p *pipeline) settle(obs Observation) {
 		obs.Conn.Close()
 		obs.Conn = nil
 	}
-	r := Result{Observation: obs}
+	r := results.Get().(*Result)
+	*r = Result{Observation: obs}
 	if obs.Mute > 0 {
 		r.Service = &Service{Kind: KindMute}
 	}
-	p.emit(&r)
+	p.emit(r)
+	*r = Result{}
+	results.Put(r)
 }
+
+// results are those that emit is done with: in a sweep of silence they would be
+// all the garbage that there is.
+var results = sync.Pool{New: func() any { return new(Result) }}
