@@ -62,6 +62,7 @@ func (s *sweep) journalLost(err error, reason string) error {
 // could not be written: the first error is returned.
 func (s *sweep) writeOutputs(reason string) (*rendering, error) {
 	s.job = nil // the journal has all of it: a list of names may be large
+	s.freeMemory()
 	elapsed := time.Since(s.started)
 	s.outputs.finishStream(report.Totals{Elapsed: elapsed, Complete: reason == endDone})
 	r, err := s.outputs.render([]string{s.path}, false, !s.outputs.streams(), elapsed)

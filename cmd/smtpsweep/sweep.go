@@ -107,6 +107,7 @@ func (s *sweep) perform(ctx signals) error {
 	if err := s.outputs.begin(s.writer, s.header(), s.f.resume); err != nil {
 		return err
 	}
+	defer s.limitMemory()()
 	var err error
 	if !finished {
 		err = s.run(ctx)

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/smtpsweep/smtpsweep/scanner/journal"
+)
+
+const (
+	// sweepMemory is what a sweep may take beside what it begins with, before
+	// garbage is collected as often as that needs: with the program itself it
+	// stays below 80 MB, 2,000 conversations under way included.
+	sweepMemory = 56 << 20
+
+	// quietGC is the growth in percent after which garbage is collected while
+	// nobody is talked to: a dial leaves next to none, so that it comes at no price.
+	quietGC = 25
+)
+
+// limitMemory bounds the memory of a sweep and its reports, until release is
+// called, unless whoever runs it has set how (GOGC, GOMEMLIMIT).
+func (s *sweep) limitMemory() (release func()) {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		return func() {}
+	}
+	var now runtime.MemStats
+	runtime.ReadMemStats(&now) // a plan of many names stays all the time
+	limit := debug.SetMemoryLimit(int64(now.HeapAlloc) + sweepMemory)
+	percent := 100
+	if s.f.probe.text == "port" {
+		percent = debug.SetGCPercent(quietGC)
+	}
+	return func() {
+		debug.SetMemoryLimit(limit)
+		debug.SetGCPercent(percent)
+	}
+}
+
+// freeMemory gives back what a large sweep needed, now that the reports need as
+// much again.
+func (s *sweep) freeMemory() {
+	if s.tally.total() > journal.BlockAbove {
+		debug.FreeOSMemory()
+	}
+}
