@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -39,6 +41,9 @@ func (s *Scanner) Run(ctx context.Context, q Queue, emit func(*Result)) error {
 	if p.talk == nil {
 		p.talk = ctx
 	}
+	if s.Prober != nil {
+		q = unhurried{q, p}
+	}
 	err := s.Engine.Scan(ctx, q, p.observed)
 	return errors.Join(err, p.group.Wait())
 }
@@ -51,9 +56,36 @@ type pipeline struct {
 	limit  int
 	group  errgroup.Group // at most limit goroutines, each holds one conversation at a time
 
+	behind atomic.Bool // too many are waiting: nothing new is dialled
+
 	mu      sync.Mutex    // guards following
 	running int           // goroutines of group that will still look at waiting
-	waiting []Observation // open, and no goroutine free for them yet; bounded by the engine's descriptors
+	waiting []Observation // open, and no goroutine free for them yet
+	wakers  []func()      // of the engine
+}
+
+// An unhurried queue yields nothing while a quarter as many open ports wait for a
+// conversation as are held. Servers do not wait for ever: who is left without a
+// word may be gone when its turn comes, which would look like its doing.
+type unhurried struct {
+	Queue
+	p *pipeline
+}
+
+// Next implements Queue.
+func (q unhurried) Next(now time.Time) (Job, time.Duration, bool) {
+	if q.p.behind.Load() {
+		return Job{}, time.Minute, true // or until next wakes the engine
+	}
+	return q.Queue.Next(now)
+}
+
+// Wake implements Queue.
+func (q unhurried) Wake(f func()) {
+	q.p.mu.Lock()
+	q.p.wakers = append(q.p.wakers, f)
+	q.p.mu.Unlock()
+	q.Queue.Wake(f)
 }
 
 // observed takes what the engine saw. It does not block: an open port waits in
@@ -65,6 +97,9 @@ func (p *pipeline) observed(obs Observation) {
 	}
 	p.mu.Lock()
 	p.waiting = append(p.waiting, obs)
+	if len(p.waiting) > p.limit/4 {
+		p.behind.Store(true)
+	}
 	start := p.running < p.limit // else one of those who run takes it
 	if start {
 		p.running++
@@ -93,17 +128,26 @@ func (p *pipeline) converse() error {
 	}
 }
 
-func (p *pipeline) next() (Observation, bool) {
+// next returns an open port that waits for a conversation. It wakes the engine
+// when half of those that were too many are gone.
+func (p *pipeline) next() (obs Observation, ok bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.waiting) == 0 {
+	if ok = len(p.waiting) > 0; ok {
+		obs, p.waiting = p.waiting[0], p.waiting[1:]
+	} else {
 		p.waiting = nil
 		p.running--
-		return Observation{}, false
 	}
-	obs := p.waiting[0]
-	p.waiting = p.waiting[1:]
-	return obs, true
+	var wakers []func()
+	if len(p.waiting) <= p.limit/8 && p.behind.Load() {
+		p.behind.Store(false)
+		wakers = p.wakers
+	}
+	p.mu.Unlock()
+	for _, wake := range wakers {
+		wake()
+	}
+	return obs, ok
 }
 
 // settle emits an observation that needs no conversation.

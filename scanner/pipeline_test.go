@@ -35,6 +35,9 @@ func (l *list) Done(scanner.Job)                 {}
 func (l *list) Retry(scanner.Job, time.Duration) {}
 func (l *list) Wake(func())                      {}
 
+// taken returns how many of n jobs were asked for.
+func (l *list) taken(n int64) int64 { return n - max(0, l.left.Load()) }
+
 // An opener is an Engine for which every port is as look says.
 type opener struct {
 	look func(targets.Target) scanner.Observation
@@ -54,10 +57,25 @@ func (c *countedConn) Close() error {
 }
 
 func (e *opener) Scan(ctx context.Context, q scanner.Queue, emit func(scanner.Observation)) error {
+	woken := make(chan struct{}, 1)
+	q.Wake(func() {
+		select {
+		case woken <- struct{}{}:
+		default:
+		}
+	})
 	for {
-		job, _, ok := q.Next(time.Now())
+		job, wait, ok := q.Next(time.Now())
 		if !ok || ctx.Err() != nil {
 			return errors.Join(e.err, context.Cause(ctx))
+		}
+		if wait > 0 {
+			select {
+			case <-woken:
+			case <-time.After(wait):
+			case <-ctx.Done():
+			}
+			continue
 		}
 		obs := e.look(job.Target)
 		obs.Target = job.Target
@@ -148,6 +166,31 @@ func TestConversationsAreBounded(t *testing.T) {
 		}
 		if took := time.Since(begun); took != 10*time.Second {
 			t.Errorf("70 conversations of 1 s, 7 at a time, took %v", took)
+		}
+	})
+}
+
+// Connections that nobody has time for are not made: a server would greet, wait
+// and leave.
+func TestNothingIsDialledWhileTooManyWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const jobs = 1000
+		q, engine, prober := listOf(jobs), &opener{look: open}, &talker{takes: time.Second}
+		s := scanner.Scanner{Engine: engine, Prober: prober, Conversations: 40}
+		done := make(chan error, 1)
+		go func() { done <- s.Run(t.Context(), q, func(*scanner.Result) {}) }()
+		for second := range int64(jobs / 40) {
+			synctest.Wait()
+			if n := engine.open.Load(); n > 40+40/4+1 {
+				t.Fatalf("%d connections are open, of which 40 are talked to", n)
+			}
+			if n, want := q.taken(jobs), min(jobs, (second+1)*40); n < want {
+				t.Fatalf("%d were dialled after %d s, want %d at least", n, second, want)
+			}
+			time.Sleep(time.Second) // of the bubble's time
+		}
+		if err := <-done; err != nil || prober.most.Load() != 40 {
+			t.Errorf("error %v, at most %d conversations at a time, want 40", err, prober.most.Load())
 		}
 	})
 }
