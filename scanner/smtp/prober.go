@@ -52,9 +52,9 @@ type Prober struct {
 	Now func() time.Time
 
 	once    sync.Once
-	gate    chan struct{} // slots for TLS arithmetic
-	buffers sync.Pool     // of *buffers
-	records sync.Pool     // of *[]byte: what a handshake records
+	gate    *gate     // slots for TLS arithmetic
+	buffers sync.Pool // of *buffers
+	records sync.Pool // of *[]byte: what a handshake records
 
 	rootsOnce sync.Once
 	pools     []*x509.CertPool
@@ -69,7 +69,7 @@ const gateFactor = 4
 
 // setUp makes what all conversations of a prober share.
 func (p *Prober) setUp() {
-	p.gate = make(chan struct{}, gateFactor*runtime.GOMAXPROCS(0))
+	p.gate = newGate(gateFactor * runtime.GOMAXPROCS(0))
 	p.buffers.New = func() any { return new(buffers) }
 	p.records.New = func() any { return new([]byte) }
 }

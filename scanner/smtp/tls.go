@@ -51,10 +51,11 @@ func (s *session) tlsConfig(keys io.Writer) *tls.Config {
 // handshake starts TLS on the connection and reports whether it stands. It
 // fills the service's TLS either way, with the certificate if one came.
 func (s *session) handshake() bool {
+	s.w.begin() // it may take its time: what a handshake needs is made afterwards
 	keys := new(keyLog)
 	conn := tls.Client(s.w, s.tlsConfig(keys))
 	record := s.p.records.Get().(*[]byte)
-	s.w.begin(*record)
+	s.w.record = (*record)[:0]
 	defer func() {
 		s.w.finish()
 		*record, s.w.record = s.w.record, nil

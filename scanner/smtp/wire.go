@@ -47,14 +47,14 @@ type wire struct {
 	looked bool      // the last deadline was too late once
 	total  int       // bytes received
 
-	gate        chan struct{} // slots for TLS arithmetic
+	gate        *gate // slots for TLS arithmetic
 	handshaking bool
 	holding     bool          // a slot of gate
 	queued      time.Duration // that the peer waited for us, in all: see now
 	record      []byte        // received during the handshake, at most maxRecord
 }
 
-func newWire(ctx context.Context, conn net.Conn, gate chan struct{}, end time.Time) *wire {
+func newWire(ctx context.Context, conn net.Conn, gate *gate, end time.Time) *wire {
 	w := &wire{Conn: conn, ctx: ctx, gate: gate}
 	w.setEnd(end)
 	return w
@@ -163,16 +163,16 @@ func (w *wire) Read(p []byte) (int, error) {
 	w.leave()
 	w.limitRead(time.Now().Add(stallLimit))
 	n, err := w.listen(p)
-	w.enter()
+	w.enter(true)
 	w.total += n
 	w.record = append(w.record, p[:min(n, maxRecord-len(w.record))]...)
 	return n, err
 }
 
-// begin starts a handshake, which records into buf.
-func (w *wire) begin(buf []byte) {
-	w.handshaking, w.record = true, buf[:0]
-	w.enter()
+// begin starts a handshake, which records into record.
+func (w *wire) begin() {
+	w.handshaking = true
+	w.enter(false)
 }
 
 // finish ends it, and gives back the slot.
@@ -181,14 +181,12 @@ func (w *wire) finish() {
 	w.leave()
 }
 
-// enter waits for a slot. The wait is ours and not the peer's: the deadline
-// moves by it.
-func (w *wire) enter() {
-	select {
-	case w.gate <- struct{}{}:
-	default:
+// enter waits for a slot, before a handshake or in the middle of one. The wait is
+// ours and not the peer's: the deadline moves by it.
+func (w *wire) enter(begun bool) {
+	if given := w.gate.enter(begun); given != nil {
 		start := time.Now()
-		w.gate <- struct{}{}
+		<-given
 		w.lose(time.Since(start))
 	}
 	w.holding = true
@@ -197,6 +195,6 @@ func (w *wire) enter() {
 func (w *wire) leave() {
 	if w.holding {
 		w.holding = false
-		<-w.gate
+		w.gate.leave()
 	}
 }

@@ -20,20 +20,54 @@ func TestTimeSpentQueueingForACPUIsNotThePeers(t *testing.T) {
 		ours, theirs := net.Pipe()
 		defer ours.Close()
 		defer theirs.Close()
-		gate := make(chan struct{}, 1)
+		gate := newGate(1)
 		end := time.Now().Add(30 * time.Second)
 		w := newWire(t.Context(), ours, gate, end)
-		gate <- struct{}{} // someone else computes
-		time.AfterFunc(7*time.Second, func() { <-gate })
-		w.begin(nil)
+		gate.enter(false) // someone else computes
+		time.AfterFunc(7*time.Second, gate.leave)
+		w.begin()
 		if w.queued != 7*time.Second || !w.end.Equal(end.Add(7*time.Second)) {
 			t.Errorf("queued %v, deadline moved by %v", w.queued, w.end.Sub(end))
 		}
 		w.finish()
-		if len(gate) != 0 {
+		if idle(gate) != 1 {
 			t.Error("the slot was not given back")
 		}
 	})
+}
+
+// idle returns how many slots are free.
+func idle(g *gate) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.free
+}
+
+func TestAHandshakeThatHasBegunGoesFirst(t *testing.T) {
+	g := newGate(1)
+	given := func(c <-chan struct{}) bool {
+		select {
+		case <-c:
+			return true
+		default:
+			return false
+		}
+	}
+	if g.enter(false) != nil {
+		t.Fatal("no slot of a new gate is free")
+	}
+	first, second, begun := g.enter(false), g.enter(false), g.enter(true)
+	for i, want := range [][3]bool{{}, {false, false, true}, {true, false, true}, {true, true, true}} {
+		if i > 0 {
+			g.leave()
+		}
+		if got := [3]bool{given(first), given(second), given(begun)}; got != want {
+			t.Errorf("after %d slots were given back: %v, want %v", i, got, want)
+		}
+	}
+	if g.leave(); idle(g) != 1 {
+		t.Errorf("%d slots are free in the end, want 1", idle(g))
+	}
 }
 
 func TestSlotIsFreeWhileThePeerIsAwaited(t *testing.T) {
@@ -41,16 +75,16 @@ func TestSlotIsFreeWhileThePeerIsAwaited(t *testing.T) {
 		ours, theirs := net.Pipe()
 		defer ours.Close()
 		defer theirs.Close()
-		gate := make(chan struct{}, 1)
+		gate := newGate(1)
 		w := newWire(t.Context(), ours, gate, time.Now().Add(time.Minute))
-		w.begin(nil)
+		w.begin()
 		done := make(chan error)
 		go func() {
 			_, err := w.Read(make([]byte, 10))
 			done <- err
 		}()
 		synctest.Wait()
-		if len(gate) != 0 {
+		if idle(gate) != 1 {
 			t.Error("a slot is held by someone who waits")
 		}
 		start := time.Now()
