@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/xml"
 	"errors"
+	"math/bits"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -17,7 +18,6 @@ import (
 
 // What nmap scans of what the sweeps of TestTruth scan.
 var (
-	oracle4 = netip.MustParsePrefix("10.64.32.0/24") // 256 addresses
 	oracle6 = netip.MustParsePrefix("fd64::100/122")
 	linkGap = netip.MustParsePrefix("10.30.0.100/31") // one host, and nobody beside it
 	atNmaps = netip.MustParsePrefix("10.64.32.5/32")  // one address of class port-unreach
@@ -37,19 +37,21 @@ var weKnowMore = []struct{ ours, nmap, why string }{
 
 // An oracle is what other programs say of the network of TestTruth.
 type oracle struct {
-	ipv4, ipv6, onLink, connect *nmapScan   // nil without nmap
-	seen                        map[int]int // how often each of weKnowMore was met
+	routed                      netip.Prefix // of routed4, what nmap scans of it
+	ipv4, ipv6, onLink, connect *nmapScan    // nil without nmap
+	seen                        map[int]int  // how often each of weKnowMore was met
 }
 
 // startOracle starts nmap, if it is installed.
 func startOracle(t *testing.T, l *lab.Lab) *oracle {
 	t.Helper()
-	o := &oracle{seen: map[int]int{}}
+	addresses := lab.Count(t, 256, 256, 2048) // all that the sweep has
+	o := &oracle{seen: map[int]int{}, routed: netip.PrefixFrom(routed4.Addr(), 33-bits.Len(uint(addresses)))}
 	nmap, err := exec.LookPath("nmap")
 	if err != nil {
 		return o
 	}
-	o.ipv4 = startNmap(t, l, nmap, "-sS", oracle4.String())
+	o.ipv4 = startNmap(t, l, nmap, "-sS", o.routed.String())
 	o.onLink = startNmap(t, l, nmap, "-sS", linkGap.String())
 	o.connect = startNmap(t, l, nmap, "-sT", atNmaps.String())
 	if l.IPv6() {
@@ -62,7 +64,7 @@ func startOracle(t *testing.T, l *lab.Lab) *oracle {
 func (o *oracle) check(t *testing.T, l *lab.Lab, routed, overIPv6, onLink *labScan) {
 	t.Run("nmap agrees", func(t *testing.T) {
 		needNmap(t, o.ipv4)
-		o.compare(t, o.ipv4.ports(t), routed.ports(t), addressesOf(oracle4))
+		o.compare(t, o.ipv4.ports(t), routed.ports(t), addressesOf(o.routed))
 	})
 	t.Run("nmap agrees over IPv6", func(t *testing.T) {
 		needNmap(t, o.ipv4)
