@@ -104,8 +104,8 @@ func (s *sweep) doneOf(endpoints uint64) uint64 {
 		return 0
 	}
 	done := uint64(s.resumed.Done.Len()) // those that are excluded by now count, too
-	for _, ep := range s.job.endpoints() {
-		if ep.Why == "" && s.done(ep.Target) {
+	for ep := range s.job.endpoints() {
+		if ep.Why == "" && s.done(ep) {
 			done++
 		}
 	}
@@ -122,7 +122,7 @@ func (s *sweep) announceMore() {
 	}
 	s.u.say("Pace: %s in all, %s to one subnet; %d connections at a time to one host, %v apart. Order: seed %d.",
 		perSecond(s.f.rate), perSecond(s.f.subnetRate), s.f.hostLimit.n, s.f.hostInterval.d, s.job.plan.Seed())
-	for _, ep := range s.job.endpoints() {
+	for ep := range s.job.endpoints() {
 		what := string(ep.Why)
 		if ep.Why == "" {
 			what = ep.Target.AddrPort().String()
@@ -232,16 +232,16 @@ func (s *sweep) listTargets(ctx context.Context) error {
 func (s *sweep) listNames(ctx context.Context, w io.Writer) (err error) {
 	s.findShared()
 	last := ""
-	for name, ep := range s.job.endpoints() {
+	for ep := range s.job.endpoints() {
 		line := ep.Target.AddrPort().String() + " " + ep.Target.Host()
 		if ep.Why != "" {
-			line = unprobedText(ep) // the same at each port
+			line = unprobedText(ep.Endpoint) // the same at each port
 		}
 		if ctx.Err() != nil || err != nil {
 			return err
 		}
-		first := ep.Why != "" || s.isFirst(uint32(name), ep.Target)
-		if first && line != last && !s.done(ep.Target) {
+		first := ep.Why != "" || s.isFirst(ep.name, ep.Target)
+		if first && line != last && !s.done(ep) {
 			_, err = fmt.Fprintln(w, oneLine(line))
 		}
 		last = line

@@ -11,36 +11,43 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/smtpsweep/smtpsweep/scanner/journal"
 	"github.com/smtpsweep/smtpsweep/targets"
 )
 
 // lookups is how many names are looked up at a time.
 const lookups = 32
 
-// resolve asks for the plan's names, those of the shard, and learns what they
-// lead to. known are answers of an earlier run of the same journal: they are not
-// asked for again.
-func (j *job) resolve(ctx context.Context, r *targets.Resolver, known map[string]targets.Answer) error {
+// takeNames finds the names of the shard that are to be asked for. known is what
+// the journal of a run that goes on has of them, or nil: what the DNS could tell
+// is not asked for again.
+func (j *job) takeNames(known *journal.Names) {
 	j.answers = targets.NewAnswers(j.plan)
-	group, inner := errgroup.WithContext(ctx)
-	group.SetLimit(lookups)
+	if known != nil {
+		j.answers = known.Answers
+	}
 	for i, name := range j.plan.Names() {
-		if inner.Err() != nil {
-			break
-		}
 		if !j.shard.OwnsName(name) {
 			continue
 		}
 		j.domains = j.domains || strings.HasPrefix(name.Text, "mx:")
-		answer, ok := known[name.Text]
-		if !ok {
+		if _, answer, ok := j.answers.At(i); !ok || !j.plan.Settled(answer) {
 			j.asked = append(j.asked, uint32(i))
 		}
+	}
+}
+
+// resolve asks for the names that takeNames found, and learns what all of them
+// lead to. put keeps an answer.
+func (j *job) resolve(ctx context.Context, r *targets.Resolver, put func(name int, a targets.Answer) error) error {
+	group, inner := errgroup.WithContext(ctx)
+	group.SetLimit(lookups)
+	for _, i := range j.asked {
+		if inner.Err() != nil {
+			break
+		}
 		group.Go(func() error {
-			if !ok {
-				answer = r.Resolve(inner, name)
-			}
-			if err := j.answers.Put(i, answer); err != nil {
+			if err := put(int(i), r.Resolve(inner, j.plan.Name(int(i)))); err != nil {
 				return planError(err)
 			}
 			return inner.Err()
@@ -56,23 +63,41 @@ func (j *job) resolve(ctx context.Context, r *targets.Resolver, known map[string
 // survey looks at all that the names led to, once.
 func (j *job) survey() {
 	j.names.crowds = make([]crowd, 0, j.plan.NameCount()) // mostly that many
-	for _, ep := range j.endpoints() {
-		j.names.add(ep)
+	for ep := range j.endpoints() {
+		j.names.add(ep.Endpoint)
 	}
 	j.names.sum(j.plan)
 }
 
-// endpoints yields what the names led to, refused endpoints too, each with the
-// number of its name. They are made anew each time: a list may have millions of
-// names, and the answers take less room.
-func (j *job) endpoints() iter.Seq2[int, targets.Endpoint] {
-	return func(yield func(int, targets.Endpoint) bool) {
+// A namedEndpoint is what a name led to.
+type namedEndpoint struct {
+	targets.Endpoint
+	name  uint32 // its number
+	place int    // among what the name led to, from 0
+}
+
+// endpointsOf returns what a name led to, refused endpoints too.
+func (j *job) endpointsOf(name uint32) iter.Seq[namedEndpoint] {
+	return func(yield func(namedEndpoint) bool) {
+		for place, ep := range j.answers.Endpoints(int(name)) {
+			if !yield(namedEndpoint{ep, name, place}) {
+				return
+			}
+		}
+	}
+}
+
+// endpoints yields what the names led to, refused endpoints too. They are made
+// anew each time: a list may have millions of names, and the answers take less
+// room.
+func (j *job) endpoints() iter.Seq[namedEndpoint] {
+	return func(yield func(namedEndpoint) bool) {
 		if j.answers == nil {
 			return
 		}
 		for i := range j.plan.NameCount() {
-			for _, ep := range j.answers.Endpoints(i) {
-				if !yield(i, ep) {
+			for ep := range j.endpointsOf(uint32(i)) {
+				if !yield(ep) {
 					return
 				}
 			}

@@ -48,14 +48,13 @@ func (s *sweep) probeAt(pos uint64) (t targets.Target, ok bool) {
 // the numbers of the names that lead to something else.
 func (s *sweep) settleNames() (names []uint32) {
 	s.findShared()
-	for i, ep := range s.job.endpoints() {
-		n := uint32(i)
+	for ep := range s.job.endpoints() {
 		switch {
-		case s.done(ep.Target):
+		case s.done(ep):
 		case ep.Why != "":
-			s.record(unprobed(ep))
-		case len(names) == 0 || names[len(names)-1] != n:
-			names = append(names, n)
+			s.record(unprobed(ep.Endpoint))
+		case len(names) == 0 || names[len(names)-1] != ep.name:
+			names = append(names, ep.name)
 		}
 	}
 	return names
@@ -63,8 +62,8 @@ func (s *sweep) settleNames() (names []uint32) {
 
 // probesOf returns what a name led to and is to be probed for it.
 func (s *sweep) probesOf(name uint32) (out []targets.Target) {
-	for _, ep := range s.job.answers.Endpoints(int(name)) {
-		if ep.Why == "" && !s.done(ep.Target) && s.isFirst(name, ep.Target) {
+	for ep := range s.job.endpointsOf(name) {
+		if ep.Why == "" && !s.done(ep) && s.isFirst(name, ep.Target) {
 			out = append(out, ep.Target)
 		}
 	}
@@ -101,10 +100,10 @@ func (s *sweep) findShared() {
 			_, several[key] = several[key]
 		}
 	}
-	for i, ep := range s.job.endpoints() {
-		if ep.Why == "" && several[maphash.String(seed, ep.Target.Host())] && !s.done(ep.Target) {
+	for ep := range s.job.endpoints() {
+		if ep.Why == "" && several[maphash.String(seed, ep.Target.Host())] && !s.done(ep) {
 			key := hostPortOf(ep.Target)
-			s.shared[key] = append(s.shared[key], uint32(i))
+			s.shared[key] = append(s.shared[key], ep.name)
 		}
 	}
 }
@@ -131,8 +130,8 @@ func (s *sweep) others(t targets.Target) (specs []string) {
 }
 
 // done reports whether the resumed journal has a row of a name's endpoint.
-func (s *sweep) done(t targets.Target) bool {
-	return s.resumed != nil && s.resumed.DoneNames.Contains(t.Spec(), t.Host(), t.Addr, t.Port)
+func (s *sweep) done(ep namedEndpoint) bool {
+	return s.resumed != nil && s.resumed.Names.Done(int(ep.name), ep.place, ep.Target)
 }
 
 // undecided reports whether the resumed journal has a row of a position that
@@ -146,8 +145,8 @@ func (s *sweep) nothingLeft() bool {
 	if s.resumed == nil {
 		return false
 	}
-	for _, ep := range s.job.endpoints() {
-		if !s.done(ep.Target) {
+	for ep := range s.job.endpoints() {
+		if !s.done(ep) {
 			return false
 		}
 	}

@@ -268,7 +268,7 @@ func (s *sweep) openResumed(cfg targets.Config) error {
 		return fail(exitJournal, "%s is not the journal of a scan: it has no plan", s.f.resume)
 	}
 	s.writer, s.resumed, s.path = w, recovered, s.f.resume
-	s.already = uint64(recovered.Done.Len()) + uint64(recovered.DoneNames.Len())
+	s.already = recovered.Done.Len() + recovered.Names.Len()
 	s.started = time.Now()
 	return nil
 }

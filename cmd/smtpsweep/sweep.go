@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
-	"maps"
 	"net/netip"
 	"os"
 	"strings"
@@ -208,15 +207,19 @@ func (s *sweep) lookUp(ctx context.Context, servers []netip.AddrPort) error {
 	if err != nil {
 		return fail(exitEnvironment, "resolver: %w", err)
 	}
-	var known map[string]targets.Answer // what could not be asked is asked again
+	var known *journal.Names
 	if s.resumed != nil {
-		known, s.resumed.Answers = s.resumed.Answers, nil
-		maps.DeleteFunc(known, func(_ string, a targets.Answer) bool { return !s.job.plan.Settled(a) })
+		known = s.resumed.Names
 	}
-	if n := s.job.plan.NameCount() - len(known); n > 100 {
+	s.job.takeNames(known)
+	put := s.job.answers.Put
+	if known != nil {
+		put = known.Put // what could not be asked is asked again
+	}
+	if n := len(s.job.asked); n > 100 {
 		s.u.say("Looking up %s.", plural(uint64(n), "name", "names"))
 	}
-	return s.job.resolve(ctx, r, known)
+	return s.job.resolve(ctx, r, put)
 }
 
 // run probes until everything is decided or somebody says stop.

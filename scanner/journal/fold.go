@@ -60,7 +60,7 @@ type group struct {
 	order   targets.Order // of the journal that is being read
 	loose   uint64        // rows so far that are not of the plan
 	seed    maphash.Seed
-	names   map[uint64]uint32   // hash of a name as typed -> its number; made when needed
+	names   *nameIndex          // made when needed
 	ranks   map[uint64]uint16   // hash of number and host -> MX preference
 	unasked map[uint64][][]byte // rows without an address because the DNS failed: major -> minors
 }
@@ -229,18 +229,10 @@ func (g *group) rankKey(i uint32, host []byte) uint64 {
 // number returns the number of a name, as it was typed or in its plain form.
 func (g *group) number(name []byte) (i uint32, ok bool) {
 	if g.names == nil {
-		g.names = make(map[uint64]uint32, g.plan.NameCount())
-		for n, name := range g.plan.Names() {
-			for _, form := range [2]string{name.Spec, name.Text} {
-				key := maphash.String(g.seed, form)
-				if _, known := g.names[key]; !known {
-					g.names[key] = uint32(n)
-				}
-			}
-		}
+		g.names = newNameIndex(g.plan)
 	}
-	i, ok = g.names[maphash.Bytes(g.seed, name)]
-	return i, ok
+	n, ok := g.names.number(string(name))
+	return uint32(n), ok
 }
 
 // answer remembers the preferences of an mx: domain. The first answer counts,

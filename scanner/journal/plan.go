@@ -4,9 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"iter"
-	"net/netip"
 
 	"github.com/smtpsweep/smtpsweep/targets"
 )
@@ -77,45 +75,3 @@ func (r *Reader) answer(rec Record) (a targets.Answer, err error) {
 func (r *Reader) misread(rec Record, err error) error {
 	return &DamageError{r.path, rec.Offset, rec.Number, err.Error(), err}
 }
-
-// A NameSet is a set of endpoints that were reached by name. It keeps 8 bytes
-// of each (and what a map adds), so that it may err once in 10^7 sets of a
-// million. The zero NameSet is empty and ready to use.
-type NameSet struct {
-	seed maphash.Seed
-	set  map[uint64]struct{}
-}
-
-// key returns what the set keeps of an endpoint.
-func (s *NameSet) key(target, host string, addr netip.Addr, port uint16) uint64 {
-	return maphash.Comparable(s.seed, nameKey{target, host, addr, port})
-}
-
-// A nameKey is the identity of the row of a name.
-type nameKey struct {
-	target, host string
-	addr         netip.Addr
-	port         uint16
-}
-
-// Add adds an endpoint: the target as typed, the host that has the address, the
-// address and the port. Host, address and port are empty in the row of a name
-// that led nowhere.
-func (s *NameSet) Add(target, host string, addr netip.Addr, port uint16) {
-	if s.set == nil {
-		s.seed, s.set = maphash.MakeSeed(), make(map[uint64]struct{})
-	}
-	s.set[s.key(target, host, addr, port)] = struct{}{}
-}
-
-// Contains reports whether the endpoint was added.
-func (s *NameSet) Contains(target, host string, addr netip.Addr, port uint16) bool {
-	if s.set == nil {
-		return false
-	}
-	_, ok := s.set[s.key(target, host, addr, port)]
-	return ok
-}
-
-// Len returns the number of endpoints.
-func (s *NameSet) Len() int { return len(s.set) }

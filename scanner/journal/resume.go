@@ -14,17 +14,15 @@ import (
 
 // A Recovered is what a journal knows of a run that is to go on.
 type Recovered struct {
-	Run     Run
-	Plan    *targets.Plan             // nil if the run had none
-	Answers map[string]targets.Answer // by Answer.Name: these are used again, not asked again
+	Run   Run
+	Plan  *targets.Plan // nil if the run had none
+	Names *Names        // of the plan: what the DNS said, and what is done
 
 	// Done are the positions of the order of the run's shard that have a final
 	// row. A row with a reason that another run may cure is not final.
 	Done *targets.Positions
 	// Undecided are the positions that have, or had, a row that is not final.
 	Undecided *targets.Positions
-	// DoneNames are the endpoints of names that have a final row.
-	DoneNames NameSet
 	// Counts are the final rows by state: "open", "closed", "filtered", "unknown".
 	Counts map[string]uint64
 	Rows   uint64 // result records and silent endpoints, those that are not final included
@@ -118,7 +116,7 @@ func recoverFrom(path string, f *os.File, cfg targets.Config) (*Recovered, int64
 // recoverBy reads a journal, and returns where its good records end.
 func recoverBy(r *Reader, cfg targets.Config) (_ *Recovered, size int64, err error) {
 	c := recovery{Recovered: Recovered{
-		Run: r.run, Answers: map[string]targets.Answer{}, Counts: map[string]uint64{}, Done: new(targets.Positions), Undecided: new(targets.Positions),
+		Run: r.run, Counts: map[string]uint64{}, Done: new(targets.Positions), Undecided: new(targets.Positions),
 	}}
 	if c.Plan, err = r.Plan(cfg); err != nil {
 		return nil, 0, err
@@ -127,8 +125,9 @@ func recoverBy(r *Reader, cfg targets.Config) (_ *Recovered, size int64, err err
 	if err != nil {
 		return nil, 0, err
 	}
+	c.Names = newNames(c.Plan)
 	if c.Plan != nil {
-		c.order = c.Plan.Order(shard)
+		c.order, c.index = c.Plan.Order(shard), newNameIndex(c.Plan)
 	}
 	for rec, err := range r.Records() {
 		if err == nil {
@@ -139,13 +138,16 @@ func recoverBy(r *Reader, cfg targets.Config) (_ *Recovered, size int64, err err
 		}
 	}
 	c.TornAt, c.Torn = r.Truncated()
-	return &c.Recovered, c.TornAt, nil
+	c.Names.recent = nil
+	rec := c.Recovered // alone: the index of names is not needed any more
+	return &rec, rec.TornAt, nil
 }
 
 // A recovery collects what is recovered.
 type recovery struct {
 	Recovered
 	order targets.Order // valid iff Plan is not nil
+	index *nameIndex    // the same
 }
 
 // take takes a record.
@@ -155,10 +157,7 @@ func (c *recovery) take(r *Reader, rec Record) error {
 	case "sync":
 		return nil
 	case "answer":
-		var a targets.Answer
-		if a, err = r.answer(rec); err == nil {
-			c.Answers[a.Name] = a
-		}
+		err = c.answer(r, rec)
 	case "result":
 		err = c.result(r, rec)
 	case "silent":
@@ -171,6 +170,26 @@ func (c *recovery) take(r *Reader, rec Record) error {
 	}
 	c.Ended = rec.Type == "end"
 	return err
+}
+
+// answer takes an answer record: of two for a name the later counts.
+func (c *recovery) answer(r *Reader, rec Record) error {
+	a, err := r.answer(rec)
+	if err != nil {
+		return err
+	}
+	if name, ok := c.number(a.Name); ok {
+		return describe(r.path, c.Names.Put(name, a))
+	}
+	return nil
+}
+
+// number returns the number of a name; ok is false if the plan has none like it.
+func (c *recovery) number(name string) (n int, ok bool) {
+	if c.index == nil {
+		return 0, false
+	}
+	return c.index.number(name)
 }
 
 // result takes a result record.
@@ -201,9 +220,9 @@ func (c *recovery) result(r *Reader, rec Record) error {
 	if curable {
 		return nil
 	}
-	target, host := string(row.target), string(row.host)
-	if !c.DoneNames.Contains(target, host, addr, row.port) {
-		c.DoneNames.Add(target, host, addr, row.port)
+	of := stray{string(row.target), string(row.host), addr, row.port}
+	name, known := c.number(of.target)
+	if c.Names.finish(name, known, of) {
 		c.Counts[state(row.state)]++
 	}
 	return nil
