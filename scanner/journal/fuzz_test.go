@@ -46,7 +46,7 @@ func FuzzRecover(f *testing.F) {
 		if err != nil {
 			t.Fatalf("the run record is not read: %v", err)
 		}
-		c, size, err := recoverBy(r, targets.Config{AllowReserved: true})
+		c, err := r.recover(targets.Config{AllowReserved: true})
 		var damage *DamageError
 		if err != nil {
 			if !errors.As(err, &damage) && !errors.Is(err, ErrPlan) && !errors.Is(err, ErrIncomplete) && !errors.Is(err, ErrSchema) {
@@ -54,8 +54,8 @@ func FuzzRecover(f *testing.F) {
 			}
 			return
 		}
-		if size > int64(len(content)) {
-			t.Errorf("the journal ends at %d of %d", size, len(content))
+		if c.TornAt > int64(len(content)) {
+			t.Errorf("the journal ends at %d of %d", c.TornAt, len(content))
 		}
 		done, counted := c.Done.Len(), uint64(0)
 		for _, n := range c.Counts {

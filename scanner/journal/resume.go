@@ -110,37 +110,51 @@ func recoverFrom(path string, f *os.File, cfg targets.Config) (*Recovered, int64
 	if err != nil {
 		return nil, 0, err
 	}
-	return recoverBy(r, cfg)
-}
-
-// recoverBy reads a journal, and returns where its good records end.
-func recoverBy(r *Reader, cfg targets.Config) (_ *Recovered, size int64, err error) {
-	c := recovery{Recovered: Recovered{
-		Run: r.run, Counts: map[string]uint64{}, Done: new(targets.Positions), Undecided: new(targets.Positions),
-	}}
-	if c.Plan, err = r.Plan(cfg); err != nil {
-		return nil, 0, err
-	}
-	shard, err := r.shard()
+	rec, err := r.recover(cfg)
 	if err != nil {
 		return nil, 0, err
 	}
-	c.Names = newNames(c.Plan)
-	if c.Plan != nil {
-		c.order, c.index = c.Plan.Order(shard), newNameIndex(c.Plan)
+	return rec, rec.TornAt, nil
+}
+
+// recover reads all of a journal.
+func (r *Reader) recover(cfg targets.Config) (*Recovered, error) {
+	c, err := r.recovery(cfg)
+	if err != nil {
+		return nil, err
 	}
 	for rec, err := range r.Records() {
 		if err == nil {
 			err = c.take(r, rec)
 		}
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 	}
 	c.TornAt, c.Torn = r.Truncated()
 	c.Names.recent = nil
 	rec := c.Recovered // alone: the index of names is not needed any more
-	return &rec, rec.TornAt, nil
+	return &rec, nil
+}
+
+// recovery returns what is known of a run before its records are read.
+func (r *Reader) recovery(cfg targets.Config) (*recovery, error) {
+	c := &recovery{Recovered: Recovered{
+		Run: r.run, Counts: map[string]uint64{}, Done: new(targets.Positions), Undecided: new(targets.Positions),
+	}}
+	var err error
+	if c.Plan, err = r.Plan(cfg); err != nil {
+		return nil, err
+	}
+	shard, err := r.shard()
+	if err != nil {
+		return nil, err
+	}
+	c.Names = newNames(c.Plan)
+	if c.Plan != nil {
+		c.order, c.index = c.Plan.Order(shard), newNameIndex(c.Plan)
+	}
+	return c, nil
 }
 
 // A recovery collects what is recovered.
