@@ -251,7 +251,7 @@ func testKills(t *testing.T, l *lab.Lab) {
 	// the run is never over before the last kill.
 	k := killings{runs: 1, hosts: 10_000, kills: 20, rate: "4000", most: 900 * time.Millisecond, slow: 0.1}
 	if lab.Count(t, 0, 0, 1) == 1 {
-		k = killings{runs: 50, hosts: 100_000, kills: 20, rate: "30000", least: 150 * time.Millisecond, most: 500 * time.Millisecond, slow: 0.02}
+		k = killings{runs: 50, hosts: 100_000, kills: 20, rate: "30000", least: 150 * time.Millisecond, most: 1100 * time.Millisecond, slow: 0.02}
 	}
 	chance, dir := seedOf(t), t.TempDir()
 	list, wholePath := filepath.Join(dir, "hosts.txt"), filepath.Join(dir, "whole.jsonl")
