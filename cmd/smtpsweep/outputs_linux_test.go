@@ -358,6 +358,25 @@ func TestTwoJournalsOfOnePlanPlanItOnce(t *testing.T) {
 	}
 }
 
+// A report in JSON Lines has the form of a journal, and is reported again.
+func TestAReportInJSONLinesIsReportedAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, rows := filepath.Join(dir, "run.jsonl"), filepath.Join(dir, "rows.jsonl")
+	for _, args := range [][]string{
+		{"scan", "-q", "127.0.0.1", "-p", "1-9", "--probe", "port", "-o", path},
+		{"report", "-q", path, "-o", rows},
+	} {
+		if code, _, said := invoke(t, args...); code != 0 {
+			t.Fatalf("%v: exit code %d: %s", args, code, said)
+		}
+	}
+	sameStates(t, reported(t, rows), reported(t, path))
+	if code, _, said := invoke(t, "scan", "--resume", rows); code != exitJournal || !strings.Contains(said, "the rows of a report alone") {
+		t.Errorf("--resume: exit code %d: %s", code, said)
+	}
+}
+
 func TestAJournalThatIsTakenAwayEndsTheRun(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "run.jsonl")

@@ -129,7 +129,7 @@ func (g *group) readPlan() (err error) {
 			return nil
 		}
 	}
-	if g.readers[0].salvage {
+	if g.readers[0].salvage || errors.Is(err, ErrPlan) && g.readers[0].rowsAlone() {
 		g.plan = nil // rows in the order they were written are better than none
 		return nil
 	}

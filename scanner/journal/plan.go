@@ -22,6 +22,9 @@ func (r *Reader) Plan(cfg targets.Config) (*targets.Plan, error) {
 	if errors.As(err, &bad) {
 		return nil, err
 	}
+	if err != nil && r.rowsAlone() {
+		return nil, fmt.Errorf("journal %s: %w: it has the rows of a report alone, and no run goes on from them", r.path, ErrPlan)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("journal %s: %w (%w); %s", r.path, ErrPlan, err, planHint)
 	}
@@ -30,6 +33,20 @@ func (r *Reader) Plan(cfg targets.Config) (*targets.Plan, error) {
 			r.path, ErrPlan, r.run.PlanHash, got, planHint)
 	}
 	return plan, nil
+}
+
+// rowsAlone reports whether a journal has rows and no plan before them: a report
+// in JSON Lines is such, and can be reported again.
+func (r *Reader) rowsAlone() bool {
+	for rec, err := range r.Records() {
+		if err != nil || rec.Type == "plan" {
+			return false
+		}
+		if rec.Type == "result" {
+			return true
+		}
+	}
+	return false
 }
 
 // planHint says what to do about a plan that is not whole.
