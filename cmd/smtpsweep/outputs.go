@@ -29,6 +29,7 @@ type outputs struct {
 	show    report.Show
 	stdout  report.Format
 	files   []output
+	copies  []output        // journals made of what is whole of a damaged one
 	journal string          // the .jsonl among the -o of a scan, which is the journal; "" if there is none
 	stop    context.Context // whose end stops the writing of files; nil for never
 	temps   temps

@@ -25,7 +25,8 @@ func newReport(u *ui) *cobra.Command {
 		Short: "Render journals again: table, CSV, XML, ...",
 		Long: `Renders one or several journals in any format. "last" names the journal of the
 newest scan, wherever it lies. A journal of a run that is not over, or was killed,
-is rendered as far as it goes.`,
+is rendered as far as it goes. Of a damaged one --salvage reads what is whole; with
+-o NEW.jsonl that is a journal again, which scan --resume goes on with.`,
 		Example: `  smtpsweep report last
   smtpsweep report last -o mail.csv -o mail.xml
   smtpsweep report monday.jsonl -f targets`,
@@ -63,6 +64,9 @@ func runReport(u *ui, f *reportFlags, args []string) error {
 	if err != nil {
 		return err
 	}
+	if f.salvage && len(paths) == 1 {
+		o.copyInsteadOfRows(paths[0])
+	}
 	ctx, stop := withSignals(context.Background())
 	defer stop()
 	o.stop = ctx.scan
@@ -71,7 +75,11 @@ func runReport(u *ui, f *reportFlags, args []string) error {
 		if r == nil {
 			return err
 		}
+		err = cmp.Or(err, o.copySound(paths[0], r))
 		err = cmp.Or(err, o.sayTotals(r, ""))
+		for _, out := range o.copies {
+			u.say("Go on with: smtpsweep scan --resume %s (if exclusions were added on the way they may be lost: give them again)", shellWord(out.path))
+		}
 		for _, run := range r.unfinished {
 			if f.salvage {
 				break // a damaged journal is not gone on with

@@ -779,6 +779,69 @@ func TestADamagedJournalIsRefusedAndSalvaged(t *testing.T) {
 	}
 }
 
+// Who has a damaged journal gets at the sound rows, and goes on: what was lost is
+// probed again, and nothing else is.
+func TestARunGoesOnFromWhatIsWholeOfADamagedJournal(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, sound := filepath.Join(dir, "run.jsonl"), filepath.Join(dir, "sound.jsonl")
+	zoo, err := scannertest.Start(t.Context(), scannertest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zoo.Close()
+	good := mailHost(t, zoo, "127.0.0.1:0", "good")
+	if code, _, said := invoke(t, "scan", good.String(), "127.0.0.1", "-p", "1-9", "-o", path); code != 0 {
+		t.Fatalf("exit code %d: %s", code, said)
+	}
+	want := reported(t, path)
+	damage := func(marks ...string) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, mark := range marks {
+			text[bytes.Index(text, []byte(mark))+len(mark)-1] ^= 1
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damage(`"port":3,"state":"closed`, `"port":7,"state":"closed`)
+	_, _, said := invoke(t, "scan", "--resume", path)
+	if hint := "smtpsweep report --salvage " + path; !strings.Contains(said, hint) || !strings.Contains(said, "scan --resume NEW.jsonl") {
+		t.Errorf("the refusal says %q, want %q", said, hint)
+	}
+	code, out, said := invoke(t, "report", "--salvage", path, "-o", sound)
+	if code != 0 || !strings.Contains(out, "Lost: 2 damaged records") || !strings.Contains(said, "(8 of 10 rows)") || !strings.Contains(said, "Go on with: smtpsweep scan --resume "+sound) {
+		t.Fatalf("exit code %d: %s", code, said)
+	}
+	if rows := reported(t, sound); len(rows) != len(want)-2 {
+		t.Errorf("%d rows are whole, want %d", len(rows), len(want)-2)
+	}
+	before := zoo.Load(good.Addr()).Accepted
+	code, out, said = invoke(t, "scan", "--resume", sound, "--dry-run")
+	if wanted := "127.0.0.1:3\n127.0.0.1:7\n"; code != 0 || len(out) != len(wanted) || !strings.Contains(out, "127.0.0.1:3\n") || !strings.Contains(out, "127.0.0.1:7\n") {
+		t.Errorf("exit code %d; it would probe %q, want %q; said %q", code, out, wanted, said)
+	}
+	if code, out, said := invoke(t, "scan", "--resume", sound); code != 0 || !strings.Contains(out, "2 damaged records were left out") {
+		t.Fatalf("exit code %d; it does not say that its journal was salvaged: %s%s", code, out, said)
+	}
+	sameStates(t, reported(t, sound), want)
+	eachOnce(t, sound, uint64(len(want)))
+	if now := zoo.Load(good.Addr()).Accepted; now != before {
+		t.Errorf("what was whole was dialled again: %d connections, then %d", before, now)
+	}
+	damage(`{"type":"plan`)
+	code, _, said = invoke(t, "report", "--salvage", path, "-o", sound, "--force")
+	if code != 0 || !strings.Contains(said, "cannot go on") || strings.Contains(said, "Go on with") {
+		t.Errorf("without its plan: exit code %d: %s", code, said)
+	}
+	if rows := reported(t, sound); len(rows) != len(want)-2 {
+		t.Errorf("without its plan: %d rows, want %d", len(rows), len(want)-2)
+	}
+}
+
 func TestAKilledJournalIsReported(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "run.jsonl")

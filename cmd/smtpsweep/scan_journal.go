@@ -68,13 +68,18 @@ func journalError(path string, err error) error {
 	case errors.As(err, &damage) && strings.HasPrefix(damage.Why, "this is not a journal"):
 		return fail(exitJournal, "%w", err) // there is nothing to salvage
 	case errors.As(err, &damage):
-		return withHint(fail(exitJournal, "%w", err), "smtpsweep report --salvage reads what is whole")
+		return withHint(fail(exitJournal, "%w", err), salvageHint(path))
 	case errors.Is(err, journal.ErrExists):
 		return withHint(fail(exitUsage, "%s exists already", path), goOnOrAnew(path))
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
 		return fail(exitUsage, "%s: %w", path, plainPathError(err))
 	}
 	return fail(exitJournal, "%w", err)
+}
+
+// salvageHint says how to get at the sound rows of a damaged journal, and on.
+func salvageHint(path string) string {
+	return "smtpsweep report --salvage " + shellWord(path) + " reads what is whole; with -o NEW.jsonl it is written to a journal that smtpsweep scan --resume NEW.jsonl goes on with"
 }
 
 // openJournal begins the journal of a new run, or goes on with that of --resume.

@@ -7,8 +7,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/smtpsweep/smtpsweep/targets"
 )
 
 // frame returns records as lines.
@@ -225,6 +228,89 @@ func TestSalvageSkipsBadRecordsAndCountsThem(t *testing.T) {
 		}
 		r.Close()
 	}
+}
+
+// Whatever bit flips, what is whole is a journal that a run goes on from, unless
+// it was of the run record or the plan.
+func TestWhatIsWholeOfADamagedJournalGoesOn(t *testing.T) {
+	plan := planOf(t, "10.1.0.0/28", "mail.example.org", "mx:example.org")
+	w := begun(t, plan, Run{})
+	for _, a := range answers {
+		w.Put("answer", a)
+	}
+	sweep(t, w, plan, targets.Shard{}, nil, 1000, nil)
+	w.Finish(End{Reason: "done"})
+	w.Close()
+	good, err := os.ReadFile(w.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := wanted(plan, true)
+	start := 0
+	for n, line := range bytes.SplitAfter(good, []byte("\n")) {
+		if len(line) == 0 {
+			break
+		}
+		bad := bytes.Clone(good)
+		bad[start+n*7%(len(line)-1)] ^= 1 << (n % 8)
+		start += len(line)
+		var copied bytes.Buffer
+		lost, err := copySound(t, bad, &copied)
+		if kind := recordType(line); kind == "run" || kind == "plan" {
+			if err == nil || copied.Len() > 0 {
+				t.Errorf("without a %s record: %v, %d bytes", kind, err, copied.Len())
+			}
+			continue
+		}
+		if err != nil || lost != 1 {
+			t.Fatalf("line %d: %d lost, %v", n+1, lost, err)
+		}
+		w, rec, err := Resume(write(t, copied.Bytes()), targets.Config{AllowReserved: true})
+		if err != nil {
+			t.Fatalf("line %d: %v", n+1, err)
+		}
+		for name, a := range answers { // what was lost is asked for again
+			i, _ := newNameIndex(plan).number(a.Name)
+			if err := rec.Names.Put(i, answers[name]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sweep(t, w, plan, targets.Shard{}, rec, 1000, nil)
+		w.Close()
+		if got := folded(t, FoldOptions{}, w.Path()); !slices.Equal(got, want) && recordType(line) != "answer" { // an answer sorts MX hosts
+			t.Fatalf("line %d: %d rows, want %d; first difference %s", n+1, len(got), len(want), difference(got, want))
+		}
+	}
+}
+
+func copySound(t *testing.T, content []byte, to *bytes.Buffer) (lost int, err error) {
+	t.Helper()
+	r, err := newReader("x.jsonl", inMemory{bytes.NewReader(content)}, int64(len(content)), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.CopySound(to)
+}
+
+// A record whose checksum is right and that means nothing would end the next
+// resume as well: it is left out.
+func TestWhatMeansNothingIsNotCopied(t *testing.T) {
+	plan := planOf(t, "10.1.0.0/28")
+	w := begun(t, plan, Run{})
+	w.Append([]byte(`{"type":"result","address":"nowhere","port":25}`))
+	w.Append([]byte(`{"type":"silent","time":"2026-01-02T03:04:05Z","from":0,"to":5000,"except":[],"attempts":4}`))
+	w.Append(rowOf(plan.At(0), "open", "syn-ack"))
+	w.Close()
+	content, _ := os.ReadFile(w.Path())
+	var copied bytes.Buffer
+	if lost, err := copySound(t, content, &copied); err != nil || lost != 2 {
+		t.Errorf("%d lost, %v", lost, err)
+	}
+	w, rec, err := Resume(write(t, copied.Bytes()), targets.Config{})
+	if err != nil || rec.Rows != 1 {
+		t.Fatalf("%+v, %v", rec, err)
+	}
+	w.Close()
 }
 
 func TestAJournalCanBeReadWhileItIsWritten(t *testing.T) {
