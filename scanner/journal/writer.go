@@ -373,16 +373,16 @@ func (w *Writer) sync() error {
 	if err := w.f.Sync(); err != nil {
 		return w.fail("sync", err)
 	}
+	if w.present != nil { // first: who deleted the directory deleted the file
+		if err := w.present(); err != nil {
+			return w.fail("look after the file", err)
+		}
+	}
 	if w.syncDir != nil {
 		if err := w.syncDir(); err != nil {
 			return w.fail("sync directory", err)
 		}
 		w.syncDir = nil
-	}
-	if w.present != nil {
-		if err := w.present(); err != nil {
-			return w.fail("look after the file", err)
-		}
 	}
 	w.mark(size)
 	return nil

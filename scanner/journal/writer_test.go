@@ -481,9 +481,10 @@ func testTee(t *testing.T, w *Writer) {
 
 func TestAJournalThatIsTakenAwayIsAnError(t *testing.T) {
 	for name, act := range map[string]func(path string) error{
-		"removed":  os.Remove,
-		"moved":    func(p string) error { return os.Rename(p, p+".old") },
-		"replaced": func(p string) error { os.Remove(p); return os.WriteFile(p, nil, 0o600) },
+		"removed":         os.Remove,
+		"moved":           func(p string) error { return os.Rename(p, p+".old") },
+		"with its folder": func(p string) error { return os.RemoveAll(filepath.Dir(p)) },
+		"replaced":        func(p string) error { os.Remove(p); return os.WriteFile(p, nil, 0o600) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := started(t)
