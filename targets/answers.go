@@ -28,8 +28,8 @@ func NewAnswers(p *Plan) *Answers {
 // one that of IPv6 addresses, and they follow.
 const odd = 255
 
-// Put keeps the answer for name i, as Plan.Names numbers them. Beyond 4 GiB of
-// answers it is a *RefusedError.
+// Put keeps the answer for name i, as Plan.Names numbers them, in place of the
+// one that was there. Beyond 4 GiB of answers it is a *RefusedError.
 func (s *Answers) Put(i int, a Answer) error {
 	text, plain := appendPlain(nil, s.plan.Name(i), a)
 	if !plain {
@@ -39,12 +39,25 @@ func (s *Answers) Put(i int, a Answer) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if old := s.at[i]; old > 0 && len(text) <= size(s.text[old-1:]) {
+		copy(s.text[old-1:], text) // a name that is asked for again mostly has as much to say
+		return nil
+	}
 	if uint64(len(s.text)+len(text)) >= math.MaxUint32 {
 		return &RefusedError{Reason: "the names lead to more than can be kept (4 GiB)", Hint: "sweep in several runs"}
 	}
 	s.at[i] = uint32(len(s.text) + 1)
 	s.text = append(s.text, text...)
 	return nil
+}
+
+// size returns the length of the answer that text begins with.
+func size(text []byte) int {
+	if text[0] != odd {
+		return 2 + 4*int(text[0]) + 16*int(text[1])
+	}
+	said, n := binary.Uvarint(text[1:])
+	return 1 + n + int(said)
 }
 
 // At returns name i and its answer; ok is false if none was kept.

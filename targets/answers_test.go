@@ -58,6 +58,37 @@ func TestAnswersAreKeptAsTheyWere(t *testing.T) {
 	}
 }
 
+// An answer takes the place of the one before, and the neighbours stay as they are.
+func TestAnswersAreReplaced(t *testing.T) {
+	b := NewBuilder(Config{})
+	mustAdd(t, b, "a.example.org", "b.example.org", "c.example.org")
+	s := NewAnswers(mustBuild(t, b, 1))
+	at := func(host, addr string) Answer {
+		return Answer{Name: host, Hosts: []HostAnswer{{Host: host, Addrs: []netip.Addr{netip.MustParseAddr(addr)}}}}
+	}
+	failed := func(why string) Answer { return Answer{Name: "b.example.org", Why: DNSError, Err: why} }
+	a, c := at("a.example.org", "8.8.8.8"), at("c.example.org", "8.8.4.4")
+	for i, put := range []Answer{a, failed("SERVFAIL"), c} {
+		if err := s.Put(i, put); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := len(s.text)
+	for _, again := range []Answer{failed("SERVFAIL"), failed("none"), at("b.example.org", "2a00::1"), at("b.example.org", "8.8.8.1"), failed("a longer story than before")} {
+		if err := s.Put(1, again); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []Answer{a, again, c} {
+			if _, got, ok := s.At(i); !ok || !reflect.DeepEqual(got, want) {
+				t.Errorf("%d: got  %+v\nwant %+v", i, got, want)
+			}
+		}
+		if grew := len(s.text) - before; grew > 0 && again.Err != "a longer story than before" {
+			t.Errorf("%+v: the text grew by %d bytes", again, grew)
+		}
+	}
+}
+
 // TestNamesCostAtMostSixteenBytesAndTheirText: DESIGN.md section 3, and what
 // their addresses take.
 func TestNamesCostAtMostSixteenBytesAndTheirText(t *testing.T) {
