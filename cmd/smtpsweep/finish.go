@@ -62,6 +62,9 @@ func (s *sweep) journalLost(err error, reason string) error {
 // could not be written: the first error is returned.
 func (s *sweep) writeOutputs(reason string) (*rendering, error) {
 	s.job = nil // the journal has all of it: a list of names may be large
+	if s.resumed != nil {
+		s.resumed.Plan, s.resumed.Names, s.resumed.Done, s.resumed.Undecided = nil, nil, nil, nil
+	}
 	s.freeMemory()
 	elapsed := time.Since(s.started)
 	s.outputs.finishStream(report.Totals{Elapsed: elapsed, Complete: reason == endDone})
