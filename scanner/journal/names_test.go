@@ -150,7 +150,7 @@ func heap() uint64 {
 // 4 bytes and its addresses in the answers, and 4 bytes and a bit an endpoint of
 // what is done.
 func TestResumingNamesTakesLittleMemory(t *testing.T) {
-	n := lab.Count(t, 20_000, 20_000, 1_000_000)
+	n := lab.Count(t, 10_000, 10_000, 1_000_000)
 	path := sweptNames(t, n)
 	before := heap()
 	w, rec, err := Resume(path, targets.Config{})
@@ -173,7 +173,7 @@ func TestResumingNamesTakesLittleMemory(t *testing.T) {
 // Endpoints that are done cost a bit each, and an isolated address its 16 bytes
 // in the plan (DESIGN.md section 3).
 func TestResumingAddressesTakesLittleMemory(t *testing.T) {
-	n := lab.Count(t, 100_000, 100_000, 10_000_000)
+	n := lab.Count(t, 50_000, 50_000, 10_000_000)
 	list := filepath.Join(t.TempDir(), "list")
 	f, err := os.Create(list)
 	if err != nil {
