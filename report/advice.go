@@ -54,6 +54,7 @@ var adviceTable = []struct{ code, what string }{
 	{"tls-stalled", "TLS stalls"},
 	{"starttls-refused", "STARTTLS is listed and refused"},
 	{"client-cert-required", "wants a client certificate"},
+	{"sni-required", "does TLS only when asked by name"},
 	{"filtered", "is stopped by"},
 	{"refusing", "refuses this machine"},
 	{"mute", "accepts connections and says nothing"},

@@ -228,6 +228,7 @@ var shortWords = map[string]string{
 	"tls-old":              "outdated TLS version",
 	"tls-stalled":          "TLS handshake stalled",
 	"client-cert-required": "wants a client certificate",
+	"sni-required":         "wants to be asked by name",
 	"greeting-pause":       "greets after a pause",
 	"ehlo-refused":         "EHLO refused",
 	"banner-masked":        "greeting masked on the way",
