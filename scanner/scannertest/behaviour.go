@@ -36,11 +36,16 @@ type Want struct {
 	Size     uint64           // the SIZE limit; 0 if none is announced
 	Findings []string         // codes of what is wrong
 	Named    []string         // codes of what is wrong besides, if the server was asked for by the name Host
+	Error    string           // is in what is said to have gone wrong; "" if nothing in particular
+	AsHost   *Want            // the truth instead, if the server was asked for by the name Host and behaves otherwise then
 }
 
 // Diff says, a sentence each, in what a result differs from the truth. named
 // says that the server was asked for by the name Host, not by its address.
 func (w Want) Diff(r scanner.Result, named bool) []string {
+	if named && w.AsHost != nil {
+		return w.AsHost.Diff(r, true)
+	}
 	var diff []string
 	differ := func(what string, got, want any) {
 		if got != want {
@@ -76,6 +81,9 @@ func (w Want) Diff(r scanner.Result, named bool) []string {
 		want = append(want, w.Named...)
 	}
 	differ("findings", sorted(s.Findings), sorted(want))
+	if !strings.Contains(s.Err, w.Error) {
+		differ("error", fmt.Sprintf("%q", s.Err), fmt.Sprintf("%q", w.Error))
+	}
 	return diff
 }
 
@@ -103,7 +111,7 @@ func (z *Zoo) Want(b Behaviour) Want {
 // refuse or are slow, those whose encryption is wrong, those that break the
 // protocol, and those that are not mail servers.
 func Behaviours() []Behaviour {
-	return slices.Concat(good(), unwilling(), encryption(), certificates(), malformed(), hostile(), others())
+	return slices.Concat(good(), unwilling(), encryption(), protocol(), certificates(), malformed(), greetings(), replies(), hostile(), others())
 }
 
 // Find returns the behaviour of that name. The zero Behaviour, which closes

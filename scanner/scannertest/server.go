@@ -2,6 +2,7 @@ package scannertest
 
 import (
 	"net"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,7 +16,11 @@ type server struct {
 	pause    bool     // waits Config.GreetPause before the greeting
 	greeting []string // complete lines, code included
 	leave    bool     // closes after the greeting
-	noQuit   bool     // a client may leave without QUIT, and is not counted
+	hasty    bool     // sends an answer to EHLO together with the greeting
+	// halfClose closes our half of the connection after the greeting, and waits
+	// for the client's.
+	halfClose bool
+	noQuit    bool // a client may leave without QUIT, and is not counted
 
 	hello   string   // first line of the EHLO reply, without a code
 	ehlo    []string // its keywords before TLS
@@ -23,6 +28,7 @@ type server struct {
 	noEHLO  string   // reply to EHLO instead, code included
 
 	leaveAtEHLO bool // closes after that reply
+	unlisted    bool // does STARTTLS without listing it
 
 	starttls string                // reply to STARTTLS; empty means 220
 	inject   string                // bytes sent in the same segment as that reply
@@ -49,6 +55,11 @@ func (v *server) serve(conn net.Conn, z *Zoo) {
 	if !v.greet(s) || v.leave {
 		return
 	}
+	if v.halfClose {
+		closeWrite(s)
+		s.drain()
+		return
+	}
 	if !strings.HasPrefix(v.greeting[0], "2") {
 		v.refuse(s)
 		return
@@ -71,6 +82,9 @@ func (v *server) greet(s *session) bool {
 			s.send("521 5.5.1 Protocol error")
 		}
 		return false
+	}
+	if v.hasty {
+		return s.send(append(slices.Clone(v.greeting), v.hellos(false)...)...)
 	}
 	return s.send(v.greeting...)
 }
@@ -124,11 +138,11 @@ func (v *server) commands(s *session, inTLS bool) {
 // offersTLS reports whether STARTTLS may be asked for now.
 func (v *server) offersTLS(inTLS bool) bool {
 	for _, k := range v.ehlo {
-		if strings.EqualFold(k, "STARTTLS") {
+		if word, _, _ := strings.Cut(k, " "); strings.EqualFold(word, "STARTTLS") {
 			return !inTLS
 		}
 	}
-	return false
+	return v.unlisted && !inTLS
 }
 
 // startTLS answers STARTTLS. It returns false if the connection is over.

@@ -72,11 +72,15 @@ func split(records []byte) (plain []byte, sealed [][]byte) {
 }
 
 // messages walks handshake messages and returns the certificates and the
-// cipher suite that they name. tls13 says what shape a Certificate has.
+// cipher suite that they name. tls13 says what shape a Certificate has. Of one
+// that was cut short, because it is too long, the whole certificates count.
 func messages(b []byte, tls13 bool) (chain [][]byte, suite uint16) {
 	for len(b) >= 4 {
 		n := 4 + uint24(b[1:])
 		if n > len(b) {
+			if b[0] == typeCertificate {
+				chain = certificates(b[4:], tls13)
+			}
 			return chain, suite
 		}
 		switch body := b[4:n]; b[0] {

@@ -19,6 +19,7 @@ const (
 	tlsStalled        = "tls-stalled"
 	tlsFailed         = "tls-failed"
 	clientCertNeeded  = "client-cert-required"
+	sniRequired       = "sni-required"
 	certBad           = "cert-bad"
 	certExpired       = "cert-expired"
 	certNotYetValid   = "cert-not-yet-valid"
@@ -31,7 +32,7 @@ const (
 // conversation first, then TLS and the certificate, then manners.
 var findings = []string{
 	startTLSMasked, commandMasked, bannerMasked, plaintextAfter220, startTLSRefused, startTLSInsideTLS,
-	tlsFailed, tlsStalled, tlsOld, clientCertNeeded,
+	tlsFailed, tlsStalled, tlsOld, clientCertNeeded, sniRequired,
 	certBad, certExpired, certNotYetValid, certSelfSigned, certUnknownIssuer, certNameMismatch,
 	authWithoutTLS, ehloRefused, replyMalformed, bannerTooLong, greetingPause,
 }

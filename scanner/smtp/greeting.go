@@ -98,6 +98,8 @@ func (s *session) noGreeting(err error) {
 	switch {
 	case s.turnedAway(err):
 		s.alerted(err)
+	case s.tls != nil && isFault(err):
+		s.broke(err, "before a greeting")
 	case errors.Is(err, errNotReply):
 		s.svc.Kind, s.svc.Err = scanner.KindOther, "what came is not an SMTP greeting"
 		s.find(replyMalformed)

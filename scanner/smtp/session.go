@@ -367,6 +367,8 @@ func (s *session) fail(verb string, err error, waited time.Duration) {
 		s.svc.Err = fmt.Sprintf("no answer to %s in %s", verb, seconds(waited))
 	case s.turnedAway(err):
 		s.alerted(err)
+	case s.tls != nil && isFault(err):
+		s.broke(err, "after "+verb)
 	default:
 		s.svc.Err = "the peer " + closing(err) + " after " + verb
 	}

@@ -86,7 +86,7 @@ func (s *session) showed(state tls.ConnectionState, secret []byte, err error) {
 		switch {
 		case strings.HasPrefix(err.Error(), "tls: failed to parse certificate"):
 			t.Trust, t.Note, finding = scanner.TrustBad, "the certificate cannot be parsed; "+hidden, certBad
-		case tooLargeForUs(err):
+		case ourLimit(err) != "":
 			t.Note = hidden
 		}
 	}
@@ -108,6 +108,9 @@ func (s *session) showed(state tls.ConnectionState, secret []byte, err error) {
 // handshakeFailed notes why there is no TLS.
 func (s *session) handshakeFailed(err error) {
 	s.svc.TLS.Err = tlsWords(err)
+	if s.svc.TLS.Trust != scanner.TrustBad { // then it is not the leaf
+		s.svc.TLS.Err = strings.Replace(s.svc.TLS.Err, "the certificate cannot be parsed", "a certificate sent with it cannot be parsed", 1)
+	}
 	switch {
 	case s.interrupted():
 		s.svc.TLS.Err = interrupted
@@ -116,8 +119,11 @@ func (s *session) handshakeFailed(err error) {
 		s.find(tlsStalled)
 	case s.certAsked && isAlert(err):
 		s.find(clientCertNeeded)
+	case s.obs.Target.Host() == "" && isAlert(err) && strings.HasSuffix(err.Error(), "unrecognized name"):
+		s.svc.TLS.Err += ": it does TLS with those who ask for it by name, and no name was given"
+		s.find(sniRequired)
 	case s.obs.Target.Role.ClientFirst(): // the kind says it
-	case tooLargeForUs(err): // others may manage
+	case ourLimit(err) != "": // others may manage
 	case s.svc.TLS.Trust == scanner.TrustBad && !isAlert(err): // cert-bad says it: our side gave up
 	default:
 		s.find(tlsFailed)
@@ -189,10 +195,45 @@ func isAlert(err error) bool {
 	return errors.As(err, &op) && op.Op == "remote error"
 }
 
-// tooLargeForUs reports whether crypto/tls gave up because of an RSA key of more
-// than 8192 bits.
-func tooLargeForUs(err error) bool {
-	return strings.HasPrefix(err.Error(), "tls: server sent certificate containing RSA key larger")
+// ourLimit says, in words, why crypto/tls gave up what others may manage, or
+// returns "". It is no fault of the peer's.
+func ourLimit(err error) string {
+	text := err.Error()
+	switch {
+	case strings.HasPrefix(text, "tls: server sent certificate containing RSA key larger"):
+		return "a certificate's RSA key has more than 8192 bits, which this program does not take"
+	case strings.HasPrefix(text, "tls: handshake message of length") && strings.HasSuffix(text, "maximum of 262144 bytes"):
+		return "the server's certificates have more than 256 KiB, which this program does not take"
+	case strings.HasPrefix(text, "tls: server's certificate contains an unsupported type of public key"):
+		return "the certificate's key is of a kind that this program does not know"
+	case strings.HasPrefix(text, "tls: failed to parse certificate") && isUnknownCurve(err):
+		return unknownCurve
+	case text == "local error: tls: no renegotiation": // Renegotiation is RenegotiateNever
+		return "the peer asked for a new TLS handshake, which this program does not do"
+	}
+	return ""
+}
+
+// isFault reports whether an error is of TLS itself, and neither an alert of the
+// peer's nor of the network.
+func isFault(err error) bool {
+	var op *net.OpError
+	var record tls.RecordHeaderError
+	return strings.HasPrefix(err.Error(), "tls: ") || errors.As(err, &op) && op.Op == "local error" || errors.As(err, &record)
+}
+
+// broke notes that TLS broke after the handshake, when what was awaited.
+func (s *session) broke(err error, what string) {
+	s.lost = true
+	if s.svc.Kind == "" { // no greeting came
+		s.svc.Kind = scanner.KindTLSFailed
+	}
+	if s.svc.Err = ourLimit(err); s.svc.Err != "" {
+		return
+	}
+	text := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "tls: ", ""), "local error: ")
+	s.svc.Err = "the peer broke the TLS connection (" + text + ") " + what
+	s.find(tlsFailed)
 }
 
 // tlsWords says why TLS failed, for people.
@@ -204,10 +245,12 @@ func tlsWords(err error) string {
 		return "the TLS handshake stalled"
 	case isAlert(err):
 		return "the peer ended TLS with the alert \"" + strings.TrimPrefix(text, "remote error: ") + "\""
+	case errors.As(err, &record) && strings.HasPrefix(record.Msg, "received record"):
+		return "the peer sent what is not TLS in the middle of the TLS handshake"
 	case errors.As(err, &record):
 		return "the peer did not answer in TLS"
-	case tooLargeForUs(err):
-		return "a certificate's RSA key has more than 8192 bits, which this program does not take"
+	case ourLimit(err) != "":
+		return ourLimit(err)
 	case strings.HasPrefix(text, "failed to parse certificate"):
 		return "the certificate cannot be parsed: " + text[strings.LastIndex(text, ": ")+2:]
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

@@ -102,22 +102,43 @@ func (v *verdicts) judge(c sent, host string, now time.Time, roots []*x509.CertP
 	}
 	t.SHA256 = sha256.Sum256(t.Chain[0])
 	leaf, others, err := c.parsed()
-	if leaf == nil {
-		t.Trust, t.Note = scanner.TrustBad, "the certificate cannot be parsed: "+trimPackage(err)
-		return t, certBad
+	worth := verdict{trust: scanner.TrustBad}
+	switch {
+	case leaf != nil:
+		worth = v.worth(t.Chain, leaf, others, now, roots)
+	case isUnknownCurve(err):
+		leaf, worth = facts(t.Chain[0]), verdict{note: unknownCurve}
+	default:
+		leaf, worth.note = facts(t.Chain[0]), "the certificate cannot be parsed: "+trimPackage(err)
 	}
-	describe(&t, leaf)
-	worth := v.worth(t.Chain, leaf, others, now, roots)
-	t.Trust = worth.trust
-	t.Note = joinNotes(worth.note, t.Note)
-	if host != "" {
-		ok := leaf.VerifyHostname(host) == nil // RFC 9525, 6: SAN only
-		t.NameOK = &ok
-		if !ok && len(t.Names) == 0 && leaf.Subject.CommonName != "" {
-			t.Note = joinNotes(t.Note, "it has a common name only, which no client reads any more")
-		}
+	t.Trust, t.Note = worth.trust, worth.note
+	if leaf != nil {
+		t.Note = joinNotes(worth.note, describe(&t, leaf))
+		matchName(&t, leaf, host)
 	}
 	return t, trustFinding[t.Trust]
+}
+
+// matchName says whether a leaf is for the name that was asked for, if one was
+// (RFC 9525, 6: SAN only).
+func matchName(t *scanner.TLS, leaf *x509.Certificate, host string) {
+	if host == "" {
+		return
+	}
+	ok := leaf.VerifyHostname(host) == nil
+	t.NameOK = &ok
+	if !ok && len(t.Names) == 0 && leaf.Subject.CommonName != "" {
+		t.Note = joinNotes(t.Note, "it has a common name only, which no client reads any more")
+	}
+}
+
+// unknownCurve is the note on a leaf that others may read.
+const unknownCurve = "the certificate's key is on an elliptic curve that this program does not know"
+
+// isUnknownCurve reports whether crypto/x509, or crypto/tls by it, refused a
+// certificate for that.
+func isUnknownCurve(err error) bool {
+	return strings.HasSuffix(err.Error(), "x509: unsupported elliptic curve")
 }
 
 var trustFinding = map[scanner.Trust]string{
@@ -128,8 +149,8 @@ var trustFinding = map[scanner.Trust]string{
 	scanner.TrustUnknownIssuer: certUnknownIssuer,
 }
 
-// describe fills in what the leaf says of itself.
-func describe(t *scanner.TLS, leaf *x509.Certificate) {
+// describe fills in what the leaf says of itself, and returns what is odd about that.
+func describe(t *scanner.TLS, leaf *x509.Certificate) (note string) {
 	t.Subject, t.Issuer = nameText(leaf.Subject), nameText(leaf.Issuer)
 	t.NotAfter = leaf.NotAfter
 	all := len(leaf.DNSNames) + len(leaf.IPAddresses)
@@ -139,11 +160,12 @@ func describe(t *scanner.TLS, leaf *x509.Certificate) {
 		t.Names = append(t.Names, ip.String())
 	}
 	if all > maxNames {
-		t.Note = fmt.Sprintf("the first %d of %d names are kept", maxNames, all)
+		note = fmt.Sprintf("the first %d of %d names are kept", maxNames, all)
 	}
 	if leaf.SerialNumber != nil && leaf.SerialNumber.Sign() < 0 {
-		t.Note = joinNotes("its serial number is negative", t.Note) // RFC 5280, 4.1.2.2
+		note = joinNotes("its serial number is negative", note) // RFC 5280, 4.1.2.2
 	}
+	return note
 }
 
 // nameText writes a distinguished name as RFC 2253 does, bounded.

@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/smtpsweep/smtpsweep/scanner"
+	"github.com/smtpsweep/smtpsweep/scanner/scannertest"
 	"github.com/smtpsweep/smtpsweep/scanner/smtp"
 	"github.com/smtpsweep/smtpsweep/targets"
 )
@@ -357,6 +358,55 @@ func TestKeyThatIsTooLargeForUsIsNoFault(t *testing.T) {
 		}
 		if !slices.Equal(s.Findings, []string{"cert-self-signed"}) {
 			t.Errorf("findings %q", s.Findings)
+		}
+	}
+}
+
+// Of a chain that is longer than crypto/tls takes, the certificates that came
+// before it gave up are kept.
+func TestChainThatIsTooLongKeepsItsLeaf(t *testing.T) {
+	zoo, err := scannertest.Start(t.Context(), scannertest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zoo.Close()
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		cert, err := zoo.Certificate(scannertest.CertChain300K)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := client()
+		p.Roots = zoo.Roots()
+		s := overTLS(t, p, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: version, MaxVersion: version})
+		if len(s.TLS.Chain) == 0 || !bytes.Equal(s.TLS.Chain[0], cert.Certificate[0]) || s.TLS.Trust != scanner.TrustTrusted ||
+			s.TLS.Err != "the server's certificates have more than 256 KiB, which this program does not take" {
+			t.Errorf("%s: %d certificates, trust %q, error %q", tls.VersionName(version), len(s.TLS.Chain), s.TLS.Trust, s.TLS.Err)
+		}
+	}
+}
+
+// A certificate that crypto/x509 refuses says whose it is all the same.
+func TestCertificateThatIsRefusedKeepsItsFacts(t *testing.T) {
+	zoo, err := scannertest.Start(t.Context(), scannertest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zoo.Close()
+	for kind, want := range map[scannertest.Cert]scanner.Trust{
+		scannertest.CertBadString: scanner.TrustBad, scannertest.CertTwice: scanner.TrustBad,
+		scannertest.CertUnparsable: scanner.TrustBad, scannertest.CertCurve: "",
+	} {
+		cert, err := zoo.Certificate(kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := smtp.Judge(cert.Certificate, scannertest.Host, time.Now(), zoo.Roots())
+		if got.Trust != want || got.Note == "" || got.NameOK == nil || !*got.NameOK || got.NotAfter.IsZero() ||
+			!slices.Contains(got.Names, scannertest.Host) || !strings.Contains(got.Subject, scannertest.Host) || !strings.Contains(got.Issuer, "Zoo Test CA") {
+			t.Errorf("%s: %+v", kind, got)
+		}
+		if got, _ := smtp.Judge(cert.Certificate, "example.net", time.Now(), zoo.Roots()); got.NameOK == nil || *got.NameOK {
+			t.Errorf("%s is taken for example.net", kind)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func TestEveryAnimalOfTheZooIsSeenForWhatItIs(t *testing.T) {
 	// Nobody but those who are waited for in vain gets little time: the machine
 	// may be slow.
 	inVain := func(b scannertest.Behaviour) bool {
-		return slices.Contains([]string{"mute", "mute-smtps", "tarpit", "deaf", "tls-stalled", "tls-half"}, b.Name)
+		return slices.Contains([]string{"mute", "mute-smtps", "tarpit", "deaf", "tls-stalled", "tls-half", "line-by-line", "bare-cr"}, b.Name)
 	}
 	hasty := &smtp.Prober{Helo: "client.example.org", Roots: z.Roots(), Deadline: 4 * time.Second}
 	patient := &smtp.Prober{Helo: "client.example.org", Roots: z.Roots()}
