@@ -78,7 +78,7 @@ type Observation struct {
 	Source   netip.Addr    // our address on this path; not valid if never bound
 	RTT      time.Duration // from (the last) connect to its answer; zero if none came
 	Attempts int           // SYNs sent, over all dials
-	At       time.Time     // when it was decided
+	At       time.Time     // when it was decided; with a Conn, when the peer's last data arrived
 	Err      string        // our words for what went wrong on our side, if anything
 
 	// Conn is the established connection, to be talked to and closed by whoever
@@ -126,6 +126,7 @@ type Service struct {
 	Err         string   // our words for what went wrong
 	Transcript  []Line
 	ConversedIn time.Duration // how long the conversation took
+	Queued      time.Duration // how much of that the peer waited for a CPU of ours: its deadline moved by it
 }
 
 // A StartTLS says how STARTTLS went: the column "starttls".

@@ -340,7 +340,7 @@ func (l *loop) handOver(i int32, s *slot, reset bool) {
 		local = netip.AddrPortFrom(obs.Source, local.Port())
 	}
 	l.handed.Add(1)
-	obs.At = l.now
+	l.arrived(fd, &obs)
 	obs.Conn = &Conn{
 		stream: file{os.NewFile(uintptr(fd), "tcp")},
 		local:  tcpAddr(local), remote: tcpAddr(s.target.AddrPort()), reset: reset,
@@ -354,6 +354,23 @@ func (l *loop) handOver(i int32, s *slot, reset bool) {
 	l.vacate(i, s)
 	l.over(&job)
 	l.emit(obs)
+}
+
+// jiffy is how exact the kernel is about the times that arrived asks for.
+const jiffy = 10 * time.Millisecond
+
+// arrived sets when a connection on which we sent nothing was established, and
+// when the peer's last data came. The loop may notice both late, on a machine
+// that is busy with conversations: the kernel knows.
+func (l *loop) arrived(fd int, obs *scanner.Observation) {
+	tcpInfo(fd, &l.info)
+	ago := func(ms uint32) time.Time { return l.now.Add(-time.Duration(ms) * time.Millisecond) }
+	if connected := ago(l.info.Last_data_sent); obs.Connected.Sub(connected) > jiffy {
+		obs.Connected = connected
+	}
+	if obs.At = ago(l.info.Last_data_recv); obs.At.Before(obs.Connected) {
+		obs.At = obs.Connected
+	}
 }
 
 // park keeps a mute connection on.

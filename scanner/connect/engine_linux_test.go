@@ -2,6 +2,8 @@ package connect
 
 import (
 	"encoding/binary"
+	"io"
+	"net"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -216,6 +218,37 @@ func TestAWrongSourceOrInterfaceEndsTheRunBeforeItStarts(t *testing.T) {
 		err := e.Scan(t.Context(), simple{}, func(obs scanner.Observation) { t.Errorf("emitted %+v", obs) })
 		if err == nil {
 			t.Errorf("source %v, interface %q: no error", e.Source, e.Interface)
+		}
+	}
+}
+
+// A loop that is kept from its answers, here by Permit and in the field by
+// thousands of conversations, does not take its own delay for the peer's.
+func TestGreetingArrivedWhenTheKernelSaysSo(t *testing.T) {
+	var greeted time.Time
+	sent := make(chan struct{})
+	first := serve(t, func(c net.Conn) {
+		defer c.Close()
+		io.WriteString(c, "220 mail.example.org ESMTP\r\n")
+		greeted = time.Now()
+		close(sent)
+		io.Copy(io.Discard, c)
+	})
+	all := []targets.Target{first}
+	for range min(runtime.GOMAXPROCS(0), mostLoops) { // each loop dials one of them, and stands still
+		all = append(all, closedPort(t))
+	}
+	const still = time.Second
+	e := &Engine{Banner: true, Permit: func(to targets.Target) bool {
+		if to != first {
+			<-sent
+			time.Sleep(still)
+		}
+		return true
+	}}
+	for _, obs := range scan(t, e, all...).all {
+		if obs.Target == first && (obs.At.After(greeted.Add(still/2)) || obs.At.Before(obs.Connected)) {
+			t.Errorf("connected %v and arrived %v after it was sent", obs.Connected.Sub(greeted), obs.At.Sub(greeted))
 		}
 	}
 }

@@ -121,7 +121,10 @@ func (p *Prober) Probe(ctx context.Context, conn net.Conn, obs *scanner.Observat
 	w := newWire(ctx, conn, p.gate, start.Add(limit))
 	stop := context.AfterFunc(ctx, w.interrupt)
 	defer stop()
-	newSession(p, w, obs, svc, buf).run()
+	s := newSession(p, w, obs, svc, buf)
+	before := w.queued
+	s.run()
+	svc.Queued = w.queued - before
 	return svc
 }
 
