@@ -340,6 +340,12 @@ func (p *Proc) Stop() error {
 	return p.err
 }
 
+// Wait waits until the process has ended by itself, and returns its error.
+func (p *Proc) Wait() error {
+	<-p.done
+	return p.err
+}
+
 // Kill ends the process with SIGKILL and waits for it.
 func (p *Proc) Kill() {
 	p.cmd.Process.Kill()
