@@ -11,6 +11,10 @@ import (
 	"github.com/smtpsweep/smtpsweep/scanner"
 )
 
+// maxKeptRecord is the largest record of a handshake whose memory serves the next
+// one: a usual chain has 3 to 6 KB.
+const maxKeptRecord = 16 << 10
+
 // curves leaves out X25519MLKEM768: offering it costs a third more CPU a host,
 // and a server's answer to it says nothing about mail.
 var curves = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
@@ -59,7 +63,9 @@ func (s *session) handshake() bool {
 	defer func() {
 		s.w.finish()
 		*record, s.w.record = s.w.record, nil
-		s.p.records.Put(record)
+		if cap(*record) <= maxKeptRecord { // else a few hostile chains would make all of them large
+			s.p.records.Put(record)
+		}
 	}()
 	err := conn.Handshake()
 

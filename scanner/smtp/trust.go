@@ -171,7 +171,10 @@ func describe(t *scanner.TLS, leaf *x509.Certificate) (note string) {
 // nameText writes a distinguished name as RFC 2253 does, bounded.
 func nameText(name pkix.Name) string {
 	text := name.String()
-	return strings.Clone(text[:min(len(text), maxText)])
+	if len(text) > maxText {
+		text = strings.Clone(text[:maxText])
+	}
+	return text
 }
 
 // worth returns the verdict on a chain, from memory if it was met before.
