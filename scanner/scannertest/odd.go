@@ -109,7 +109,7 @@ func replies() []Behaviour {
 		{Name: "ehlo-html", Help: "Answers EHLO with a web page.", Want: with(unknown, "the answer to EHLO is not an SMTP reply", "reply-malformed"), Serve: html.serve},
 		{Name: "half-closes-at-quit", Help: "Answers QUIT, closes its half of the connection, and keeps the other.", Want: trusted("Postfix"), Serve: half.serve},
 		{Name: "sends-and-never-reads", Help: "Greets, and sends without end what nobody asked for, and does not read.",
-			Want: with(unknown, "the answer to EHLO is too long", "reply-malformed"), Serve: neverReads},
+			Want: with(unknown, "the answer to EHLO is ", "reply-malformed"), Serve: neverReads}, // too long, or none
 		{Name: "answers-early", Help: "Sends its answer to EHLO right behind the greeting.", Want: with(trusted("Postfix"), "", "reply-malformed"), Serve: early.serve},
 	}
 }

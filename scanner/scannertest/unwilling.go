@@ -58,6 +58,24 @@ func refusing() []Behaviour {
 	}
 }
 
+// Greeter returns a good server that waits so long before it greets, and catches
+// those who do not wait. It is none of [Behaviours], where Config.GreetPause says
+// how long a server waits.
+func Greeter(pause time.Duration) Behaviour {
+	want := trusted("Postfix")
+	if pause >= slowGreeting {
+		want.Findings = []string{"greeting-pause"}
+	}
+	v := postfix()
+	return Behaviour{Name: "greets-after-" + pause.String(), Help: "Greets after " + pause.String() + ".", Want: want,
+		Serve: func(conn net.Conn, z *Zoo) {
+			s := newSession(conn, z)
+			if s.pause(max(pause, s.beforeGreeting())) && s.send(v.greeting...) {
+				v.commands(s, false)
+			}
+		}}
+}
+
 // silent returns the servers from which no greeting comes.
 func silent() []Behaviour {
 	return []Behaviour{
