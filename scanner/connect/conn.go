@@ -71,6 +71,11 @@ func (c *Conn) CloseWithReset() error {
 	return c.Close()
 }
 
+// SetLinger is as that of *net.TCPConn: with 0, Close resets the connection.
+func (c *Conn) SetLinger(seconds int) error {
+	return c.wrap("set", c.stream.SetLinger(seconds))
+}
+
 // LocalAddr returns our address, a *net.TCPAddr.
 func (c *Conn) LocalAddr() net.Addr { return &c.local }
 

@@ -192,6 +192,7 @@ func (p *pool) established(job scanner.Job, conn *net.TCPConn, begun, now time.T
 		var spoke bool
 		peeked, spoke, reset = p.await(conn, now)
 		if !spoke {
+			conn.SetLinger(0) // a tarpit would not take a FIN: it closes its window
 			conn.Close()
 			p.release()
 			obs.At = time.Now()

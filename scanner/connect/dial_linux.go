@@ -412,6 +412,7 @@ func (l *loop) giveUp(i int32, s *slot) {
 	obs, job := *s.learned, s.job()
 	obs.At = l.now
 	obs.Mute = l.now.Sub(obs.Connected)
+	setLinger(int(s.fd), 0) // a tarpit would not take a FIN: it closes its window
 	l.drop(i, s)
 	l.finish(job, obs)
 }

@@ -90,6 +90,9 @@ func (s *session) greeted(r *reply) {
 // noGreeting says why there is no complete greeting.
 func (s *session) noGreeting(err error) {
 	s.lost = true
+	if isTimeout(err) || errors.Is(err, errDrip) {
+		s.resetAtClose()
+	}
 	if s.interrupted() {
 		return
 	}

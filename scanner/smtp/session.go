@@ -95,6 +95,15 @@ func (s *session) finish() {
 	s.svc.Software = Software(string(s.svc.Banner), s.svc.Code, s.domain, ehlo, s.replies)
 }
 
+// resetAtClose makes the end of the connection a reset, where we waited for the
+// peer in vain. It may have closed its window, as a tarpit does: what we said
+// would stay in this machine's memory for minutes after an orderly close.
+func (s *session) resetAtClose() {
+	if c, ok := s.w.Conn.(interface{ SetLinger(seconds int) error }); ok && !s.interrupted() {
+		c.SetLinger(0) // of a connection that is gone already, it fails
+	}
+}
+
 // interrupted is the error of a conversation that we cut short.
 const interrupted = "interrupted"
 
@@ -350,6 +359,9 @@ func (s *session) cut(r reply, line []byte, err error) (reply, error) {
 // fail says why a command got no answer. What was learned before stays.
 func (s *session) fail(verb string, err error, waited time.Duration) {
 	s.lost = true
+	if isTimeout(err) || errors.Is(err, errDrip) {
+		s.resetAtClose()
+	}
 	switch {
 	case s.interrupted():
 		return

@@ -123,6 +123,7 @@ func (s *session) handshakeFailed(err error) {
 		return
 	case isTimeout(err):
 		s.find(tlsStalled)
+		s.resetAtClose()
 	case s.certAsked && isAlert(err):
 		s.find(clientCertNeeded)
 	case s.obs.Target.Host() == "" && isAlert(err) && strings.HasSuffix(err.Error(), "unrecognized name"):
