@@ -24,7 +24,8 @@
 //	fd30::7/64
 //
 // Everything the scanner sends that is not on-link goes to the router, which
-// answers "net unreachable" for what it has no route to.
+// answers "net unreachable" for what it has no route to. [Lab.Wire] puts loss,
+// delay, reordering and duplication between the two.
 //
 // It works on Linux only; elsewhere Run skips the test. Files that use a [Lab]
 // carry the build tag linux.
@@ -51,6 +52,7 @@ const (
 	Router  = "rt"
 	Target  = "tg"
 	OnLink  = "ln" // only with Config.OnLink
+	Middle  = "wr" // only with Config.Wire: between Scanner and Router
 )
 
 // Addresses of the namespaces.
@@ -110,6 +112,9 @@ type Config struct {
 	// Hosts are further namespaces behind the router, by name, for real mail
 	// servers and the like: see Lab.HostAddrs. Truth says nothing of them.
 	Hosts []string
+	// Wire puts a process between the scanner and the router, through which every
+	// frame passes: see Lab.Wire.
+	Wire bool
 	// Binary builds ./cmd/smtpsweep before the network is entered: see Binary.
 	Binary bool
 }

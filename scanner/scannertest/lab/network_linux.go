@@ -26,6 +26,7 @@ type Lab struct {
 	namespaces map[string]*namespace
 	ip6        bool
 	servers    []*Proc
+	wire       *Proc        // nil without Config.Wire
 	tables     atomic.Int32 // number of rule tables made, for their names
 }
 
@@ -47,6 +48,9 @@ func build(t *testing.T, cfg Config) (*Lab, error) {
 	if len(cfg.OnLink) > 0 {
 		names = append(names, OnLink)
 	}
+	if cfg.Wire {
+		names = append(names, Middle)
+	}
 	for _, name := range names {
 		if l.namespaces[name] != nil {
 			return nil, fmt.Errorf("two namespaces are named %q", name)
@@ -57,7 +61,7 @@ func build(t *testing.T, cfg Config) (*Lab, error) {
 		}
 		l.namespaces[name] = n
 	}
-	for _, step := range []func() error{l.sysctls, l.links, l.hosts, l.routes, l.rules, l.serve, l.awaitUp} {
+	for _, step := range []func() error{l.sysctls, l.links, l.hosts, l.routes, l.rules, l.serve, l.perfectWire, l.awaitUp} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -65,8 +69,11 @@ func build(t *testing.T, cfg Config) (*Lab, error) {
 	return l, nil
 }
 
-// close ends the built-in servers and the namespaces.
+// close ends the wire, the built-in servers and the namespaces.
 func (l *Lab) close(t *testing.T) {
+	if err := l.stopWire(); err != nil {
+		t.Error(err)
+	}
 	for _, p := range l.servers {
 		if err := p.Stop(); err != nil {
 			t.Errorf("built-in server: %v\n%s", err, p.Output())
@@ -132,6 +139,9 @@ func (l *Lab) sysctls() error {
 	}
 	for ns := range l.namespaces {
 		for key, value := range needed {
+			if ns == Middle && strings.HasSuffix(key, "/disable_ipv6") {
+				value = "1" // it is a wire: its kernel says nothing
+			}
 			if err := l.sysctl(ns, key, value); err != nil {
 				return fmt.Errorf("namespace %s: %w", ns, err)
 			}
@@ -199,7 +209,7 @@ func (l *Lab) links() error {
 		}
 	}
 	err := errors.Join(
-		l.veth(Scanner, "sc0", Router, "rt0"),
+		l.nearLink(),
 		l.veth(Router, "rt1", Target, "tg0"),
 		l.address(Scanner, "sc0", ScannerAddr4, 24), l.address(Scanner, "sc0", ScannerAddr6, 64),
 		l.address(Router, "rt0", RouterAddr4, 24), l.address(Router, "rt0", RouterAddr6, 64),
@@ -221,6 +231,14 @@ func (l *Lab) links() error {
 		err = errors.Join(err, l.address(OnLink, "sc1", addr, bits))
 	}
 	return err
+}
+
+// nearLink joins the scanner and the router, by way of the wire if there is one.
+func (l *Lab) nearLink() error {
+	if !l.cfg.Wire {
+		return l.veth(Scanner, "sc0", Router, "rt0")
+	}
+	return errors.Join(l.veth(Scanner, "sc0", Middle, wireNear), l.veth(Router, "rt0", Middle, wireFar))
 }
 
 // HostAddrs returns the addresses of one of Config.Hosts: 10.20.20.2 and
