@@ -41,14 +41,23 @@ type Traffic struct {
 	Frames    int // that came, both ways; but for those of the link itself (ARP, neighbour discovery)
 	Lost      int // of these, as Faults say
 	Copies    int // more than came, as Faults say
-	Overrun   int // that the wire was too slow for: they are lost, and nobody asked for it
+
+	// How good the wire was. On a machine that is too busy it is bad: see Sound.
+	Overrun int           // frames that were lost for want of room, on the wire or a link of the lab
+	Late    time.Duration // the longest that a frame lay there before it was looked at, or beyond its time
 }
+
+// Sound reports whether the wire did what was asked and nothing else: not a frame
+// was lost or late by more than this but as Faults say. If not, what was seen over it proves nothing, and
+// is to be done again with fewer frames a second.
+func (tr Traffic) Sound(late time.Duration) bool { return tr.Overrun == 0 && tr.Late <= late }
 
 // A Wire is the link between the scanner and the router while its faults last.
 type Wire struct {
-	lab  *Lab
-	proc *Proc
-	file string
+	lab   *Lab
+	proc  *Proc
+	file  string
+	drops int // of the lab's links, before it began
 }
 
 // A wireJob is what the process of a wire is told.
@@ -73,6 +82,10 @@ func (l *Lab) Wire(t *testing.T, f Faults) *Wire {
 		t.Fatal(err)
 	}
 	w.proc = l.wire
+	var err error
+	if w.drops, err = l.linkDrops(); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if w.proc != nil {
 			w.Stop(t)
@@ -85,7 +98,8 @@ func (l *Lab) Wire(t *testing.T, f Faults) *Wire {
 func (w *Wire) Stop(t *testing.T) (tr Traffic) {
 	t.Helper()
 	w.proc = nil
-	if err := errors.Join(w.lab.stopWire(), w.lab.startWire(wireJob{})); err != nil {
+	drops, err := w.lab.linkDrops()
+	if err := errors.Join(err, w.lab.stopWire(), w.lab.startWire(wireJob{})); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(w.file)
@@ -95,6 +109,7 @@ func (w *Wire) Stop(t *testing.T) (tr Traffic) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tr.Overrun += drops - w.drops
 	return tr
 }
 
@@ -167,7 +182,7 @@ func runWire(ctx context.Context, args []string) error {
 	}
 	text, err := json.Marshal(Traffic{
 		Endpoints: joinPassed(out, in), Frames: out.frames + in.frames, Lost: out.lost + in.lost,
-		Copies: out.copies + in.copies, Overrun: overrun + more,
+		Copies: out.copies + in.copies, Overrun: overrun + more, Late: max(out.late, in.late),
 	})
 	if err != nil {
 		return err
@@ -196,6 +211,7 @@ type way struct {
 	seen    map[netip.AddrPort]*seenFrames
 
 	frames, lost, copies int
+	late                 time.Duration
 }
 
 // seenFrames is what a way knows of an endpoint.
@@ -220,13 +236,14 @@ func (w *way) run(from *port, stop int) error {
 			if err := w.deliver(now); err != nil {
 				return err
 			}
-			frame, err := from.next()
+			frame, came, err := from.next()
 			if err != nil {
 				return err
 			}
 			if frame == nil {
 				break
 			}
+			w.late = max(w.late, now.Sub(came))
 			if err := w.take(frame, now); err != nil {
 				return err
 			}
@@ -276,7 +293,9 @@ func (w *way) take(frame []byte, now time.Time) error {
 // deliver sends the frames whose time has come.
 func (w *way) deliver(now time.Time) error {
 	for len(w.waiting.list) > 0 && !w.waiting.list[0].at.After(now) {
-		if err := w.hand(heap.Pop(&w.waiting).(delivery)); err != nil {
+		d := heap.Pop(&w.waiting).(delivery)
+		w.late = max(w.late, now.Sub(d.at))
+		if err := w.hand(d); err != nil {
 			return err
 		}
 	}

@@ -89,17 +89,17 @@ func (p *port) await(stop int, atMost time.Duration) (stopped bool, err error) {
 	return fds[1].Revents != 0, err
 }
 
-// next returns the frame that came first, or nil if there is none. It is good until release.
-func (p *port) next() ([]byte, error) {
+// next returns the frame that came first, and when it came; nil if there is none. It is good until release.
+func (p *port) next() (frame []byte, came time.Time, err error) {
 	h := p.header()
 	if atomic.LoadUint32(&h.Status)&unix.TP_STATUS_USER == 0 {
-		return nil, nil
+		return nil, came, nil
 	}
 	if h.Snaplen < h.Len {
-		return nil, fmt.Errorf("wire: a frame of %d bytes: are offloads off, and is the MTU 1,500?", h.Len)
+		return nil, came, fmt.Errorf("wire: a frame of %d bytes: are offloads off, and is the MTU 1,500?", h.Len)
 	}
 	start := p.at*slotSize + int(h.Mac)
-	return p.ring[start : start+int(h.Snaplen)], nil
+	return p.ring[start : start+int(h.Snaplen)], time.Unix(int64(h.Sec), int64(h.Nsec)), nil
 }
 
 // release gives the slot of the frame that next returned back to the kernel.
@@ -132,4 +132,25 @@ func (p *port) drops() (int, error) {
 		return 0, err
 	}
 	return int(stats.Drops), nil
+}
+
+// linkDrops returns how many frames the links of the lab had no room for.
+func (l *Lab) linkDrops() (n int, err error) {
+	for ns := range l.namespaces {
+		h, err := l.handle(ns)
+		if err != nil {
+			return 0, err
+		}
+		links, err := h.LinkList()
+		h.Close()
+		if err != nil {
+			return 0, fmt.Errorf("links in %s: %w", ns, err)
+		}
+		for _, link := range links {
+			if s := link.Attrs().Statistics; s != nil && link.Type() == "veth" {
+				n += int(s.TxDropped + s.RxDropped)
+			}
+		}
+	}
+	return n, nil
 }
