@@ -19,10 +19,11 @@ import (
 // ([Queue.Retry]) keeps what earlier dials learned.
 type Job struct {
 	Target   targets.Target
-	Dials    uint8  // connects made so far
-	Attempts uint16 // SYNs sent so far
-	ICMP     ICMP   // of an earlier dial; valid iff From is
-	Reason   Reason // what that ICMP meant
+	Dials    uint8         // connects made so far
+	Attempts uint16        // SYNs sent so far
+	ICMP     ICMP          // of an earlier dial; valid iff From is
+	Reason   Reason        // what that ICMP meant
+	RTT      time.Duration // from the first SYN of that dial to that ICMP
 }
 
 // A Queue hands jobs to an engine at the pace that politeness allows.

@@ -28,7 +28,7 @@ func (l *loop) dial(job scanner.Job) {
 	s.target, s.attempts, s.dials, s.fd = job.Target, job.Attempts, job.Dials, -1
 	s.since = int64(l.now.Sub(l.base))
 	if job.ICMP.From.IsValid() {
-		s.learned = &scanner.Observation{ICMP: job.ICMP, Reason: job.Reason}
+		s.learned = &scanner.Observation{ICMP: job.ICMP, Reason: job.Reason, RTT: job.RTT}
 	}
 	if !l.permitted(job.Target) {
 		l.vacate(i, s)
@@ -221,7 +221,7 @@ func (l *loop) unreachable(i int32, s *slot, icmp scanner.ICMP, syns int) {
 	job := s.job()
 	job.Dials++
 	job.Attempts += uint16(syns)
-	job.ICMP, job.Reason = icmp, reason
+	job.ICMP, job.Reason, job.RTT = icmp, reason, l.now.Sub(l.base)-time.Duration(s.since)
 	l.drop(i, s)
 	l.retry(job, icmpRetry)
 }
@@ -260,7 +260,7 @@ func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
 	}
 	if obs.State != scanner.Closed && obs.Reason != scanner.NoNeighbor && !e.icmp.From.IsValid() && s.learned != nil {
 		// The later dial had no answer: the ICMP message of the earlier one is it.
-		obs.ICMP, obs.Reason = s.learned.ICMP, s.learned.Reason
+		obs.ICMP, obs.Reason, obs.RTT = s.learned.ICMP, s.learned.Reason, s.learned.RTT
 		obs.State = scanner.Filtered
 		if obs.Reason == scanner.LocalError {
 			obs.State = scanner.Unknown

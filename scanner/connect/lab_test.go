@@ -157,6 +157,9 @@ func TestSilenceOfTheSecondDialLeavesTheICMP(t *testing.T) {
 		if n := len(w.dials[o.Target]); o.ICMP != (scanner.ICMP{From: lab.RouterAddr4, Type: 3, Code: 13}) || n != 2 {
 			t.Errorf("ICMP %+v, %d dials, want 3/13 of the router, 2", o.ICMP, n)
 		}
+		if o.RTT <= 0 {
+			t.Error("no RTT, and the message took one")
+		}
 	})
 }
 

@@ -34,7 +34,7 @@ type slot struct {
 func (s *slot) job() scanner.Job {
 	j := scanner.Job{Target: s.target, Dials: s.dials, Attempts: s.attempts}
 	if s.phase == dialing && s.learned != nil {
-		j.ICMP, j.Reason = s.learned.ICMP, s.learned.Reason
+		j.ICMP, j.Reason, j.RTT = s.learned.ICMP, s.learned.Reason, s.learned.RTT
 	}
 	return j
 }
