@@ -15,6 +15,7 @@ type Advisor struct {
 	hints   map[hintKey]*hint
 	order   []*hint        // as they came
 	senders map[string]int // keys of a code that differ in their sender
+	limits  icmpLimits
 }
 
 // A hintKey says which troubles are one hint.
@@ -56,6 +57,7 @@ var adviceTable = []struct{ code, what string }{
 	{"client-cert-required", "wants a client certificate"},
 	{"sni-required", "does TLS only when asked by name"},
 	{"filtered", "is stopped by"},
+	{icmpLimited, ""}, // see icmpLimits
 	{"refusing", "refuses this machine"},
 	{"mute", "accepts connections and says nothing"},
 	{"closing", "closes the connection before a greeting"},
@@ -73,6 +75,9 @@ var adviceTable = []struct{ code, what string }{
 // Add looks at one row.
 func (a *Advisor) Add(r *Row) {
 	c := &r.Cells
+	if c[ColState] == "filtered" {
+		a.limits.add(r)
+	}
 	if c[ColFinding] != "" {
 		for code := range strings.SplitSeq(c[ColFinding], ";") {
 			a.add(r, hintKey{code: code}, "", code)
@@ -112,7 +117,7 @@ func (a *Advisor) addSender(r *Row) {
 // add counts one trouble.
 func (a *Advisor) add(r *Row, key hintKey, more, ask string) {
 	code := key.code
-	grade := slices.IndexFunc(adviceTable, func(e struct{ code, what string }) bool { return e.code == code })
+	grade := gradeOf(code)
 	if grade < 0 {
 		return
 	}
@@ -137,6 +142,11 @@ func (a *Advisor) add(r *Row, key hintKey, more, ask string) {
 	h := &hint{key: key, grade: grade, where: whereOf(r), what: what, ask: ask, count: 1}
 	a.hints[key] = h
 	a.order = append(a.order, h)
+}
+
+// gradeOf returns how severe a code is: 0 most; -1 if it is not worth a hint.
+func gradeOf(code string) int {
+	return slices.IndexFunc(adviceTable, func(e struct{ code, what string }) bool { return e.code == code })
 }
 
 // whereOf says which endpoint a row is of: "192.0.2.7:25 (mx2.example.org)".
@@ -167,7 +177,7 @@ const maxMore = 90
 // cert-expired". Who sends ICMP keeps no other trouble out: a second sender has a
 // line only if there is room.
 func (a *Advisor) Lines() []string {
-	hints := slices.Clone(a.order)
+	hints := slices.Concat(a.order, a.limits.hints(gradeOf(icmpLimited)))
 	byGrade := func(x, y *hint) int {
 		return cmp.Or(cmp.Compare(x.grade, y.grade), cmp.Compare(y.count, x.count))
 	}
