@@ -26,16 +26,16 @@ func TestLoss(t *testing.T) {
 	lab.Run(t, lab.Config{Wire: true, Serve: true, Binary: true}, func(t *testing.T, l *lab.Lab) {
 		// A server that repeats its SYN-ACK has more chances than the law is about.
 		l.Sysctl(t, lab.Target, "net/ipv4/tcp_synack_retries", "0")
-		addrs := addressesFrom(lab.Targets4.Addr(), lab.Count(t, 600, 4000, 20_000))
 		for _, loss := range losses {
 			t.Run(fmt.Sprintf("%v percent each way", loss), func(t *testing.T) {
 				f := lab.Faults{Seed: uint64(loss) + 1, Loss: loss}
-				rows, tr := scanOverWire(t, l, f, "-p", "25,26/smtp", "--probe", "port", rangeOf(addrs))
-				checkEach(t, rows, endpointsOf(addrs, 25, 26))
-				checkLossRows(t, rows, tr)
-				checkMissed(t, missed(rows), len(rows), loss/100)
+				ws := scanOverWire(t, l, f, lab.Count(t, 600, 4000, 20_000), "-p", "25,26/smtp", "--probe", "port")
+				missed := missed(ws.rows)
+				checkEach(t, ws.rows, endpointsOf(ws.addrs, 25, 26))
+				checkLossRows(t, ws.rows, ws.traffic)
+				checkMissed(t, missed, len(ws.rows), loss/100)
 				t.Logf("%v %% lost each way: %d of %d missed; the wire lost %d of %d frames, late by %v at most",
-					loss, len(missed(rows)), len(rows), tr.Lost, tr.Frames, tr.Late)
+					loss, len(missed), len(ws.rows), ws.traffic.Lost, ws.traffic.Frames, ws.traffic.Late)
 			})
 		}
 	})
@@ -47,37 +47,48 @@ func TestDelay(t *testing.T) {
 	t.Parallel()
 	lab.Run(t, lab.Config{Wire: true, Classes: true, Serve: true, Binary: true, RejectAt: lab.Router}, func(t *testing.T, l *lab.Lab) {
 		jitter := time.Duration(lab.Count(t, 300, 900, 900)) * time.Millisecond
-		addrs := addressesFrom(netip.MustParseAddr("10.64.48.0"), lab.Count(t, 64, 512, 4096))
-		rows, tr := scanOverWire(t, l, lab.Faults{Seed: 4, Jitter: jitter, Duplicate: 30}, rangeOf(addrs))
-		checkTruth(t, l, rows, addrs)
-		checkAttemptsOfEach(t, rows, tr)
-		if tr.Copies == 0 || tr.Lost != 0 {
+		f := lab.Faults{Seed: 4, Jitter: jitter, Duplicate: 30}
+		ws := scanOverWire(t, l, f, lab.Count(t, 64, 512, 4096))
+		checkTruth(t, l, ws.rows, ws.addrs)
+		checkAttemptsOfEach(t, ws.rows, ws.traffic)
+		if tr := ws.traffic; tr.Copies == 0 || tr.Lost != 0 {
 			t.Errorf("%d frames, %d copies, %d lost", tr.Frames, tr.Copies, tr.Lost)
 		}
 	})
 }
 
-// scanOverWire scans over a wire with faults. If the machine is too busy for the
-// wire to be what it should, it scans again, more slowly.
-func scanOverWire(t *testing.T, l *lab.Lab, f lab.Faults, args ...string) ([]map[string]string, lab.Traffic) {
+// A wireScan is a sweep over a wire, and what passed it.
+type wireScan struct {
+	addrs   []netip.Addr
+	rows    []map[string]string
+	said    string
+	traffic lab.Traffic
+}
+
+// scanOverWire scans n addresses over a wire with faults. If the machine is too busy for the
+// wire to be what it should, it scans others, more slowly: at those of before there may be
+// connections that only one side knows to be over.
+func scanOverWire(t *testing.T, l *lab.Lab, f lab.Faults, n int, args ...string) (ws wireScan) {
 	t.Helper()
 	const late = 300 * time.Millisecond // the last of four SYNs leaves 0.8 s before the time is over
+	ws.addrs = addressesFrom(lab.Targets4.Addr(), n)
 	for rate := lab.Count(t, 2000, 5000, 10_000); ; rate /= 2 {
 		w := l.Wire(t, f)
-		rows := startScan(t, l, append([]string{"--rate", strconv.Itoa(rate)}, args...)...).rows(t)
-		tr := w.Stop(t)
-		if tr.Sound(late) {
-			return rows, tr
+		spec := fmt.Sprintf("%v-%v", ws.addrs[0], ws.addrs[n-1])
+		s := startScan(t, l, slices.Concat(args, []string{"--rate", strconv.Itoa(rate), spec})...)
+		ws.rows = s.rows(t)
+		ws.traffic, ws.said = w.Stop(t), s.said.String()
+		if ws.traffic.Sound(late) {
+			return ws
 		}
-		t.Logf("at %d probes a second the wire lost %d frames by itself, and was late by %v: again, more slowly", rate, tr.Overrun, tr.Late)
+		t.Logf("at %d probes a second the wire lost %d frames by itself, and was late by %v: again, more slowly",
+			rate, ws.traffic.Overrun, ws.traffic.Late)
 		if rate < 100 {
 			t.Fatal("this machine is too busy to be a wire")
 		}
+		ws.addrs = addressesFrom(ws.addrs[n-1].Next(), n)
 	}
 }
-
-// rangeOf returns the target that is all of some addresses, which follow one another.
-func rangeOf(addrs []netip.Addr) string { return fmt.Sprintf("%v-%v", addrs[0], addrs[len(addrs)-1]) }
 
 // addressesFrom returns n addresses, from one on.
 func addressesFrom(addr netip.Addr, n int) (all []netip.Addr) {
@@ -100,8 +111,9 @@ func endpointsOf(addrs []netip.Addr, ports ...uint16) (all []netip.AddrPort) {
 
 // endpointOf returns the endpoint of a row.
 func endpointOf(r map[string]string) netip.AddrPort {
-	ap, _ := netip.ParseAddrPort(r["address"] + ":" + r["port"]) // not valid: nobody asked for it
-	return ap
+	addr, _ := netip.ParseAddr(r["address"]) // not valid: nobody asked for it
+	port, _ := strconv.ParseUint(r["port"], 10, 16)
+	return netip.AddrPortFrom(addr, uint16(port))
 }
 
 // attemptsIn returns the attempts of a row.
