@@ -30,6 +30,9 @@ type Passed struct {
 	SYNACK int // that were delivered to the scanner, as the next two
 	RST    int
 	ICMP   int // errors about a segment to the endpoint
+	// Late is the longest that the wire held a frame of it beyond its time, as it does
+	// where it must wait for a processor: the endpoint was slower than Faults say.
+	Late time.Duration
 }
 
 // Answers returns how many answers to a SYN were delivered to the scanner.
@@ -42,15 +45,10 @@ type Traffic struct {
 	Lost      int // of these, as Faults say
 	Copies    int // more than came, as Faults say
 
-	// How good the wire was. On a machine that is too busy it is bad: see Sound.
-	Overrun int           // frames that were lost for want of room, on the wire or a link of the lab
-	Late    time.Duration // the longest that a frame lay there before it was looked at, or beyond its time
+	// Overrun counts the frames that were lost for want of room, on the wire or a link of
+	// the lab, on a machine that is too busy for so many. What was seen then proves nothing.
+	Overrun int
 }
-
-// Sound reports whether the wire did what was asked and nothing else: not a frame
-// was lost or late by more than this but as Faults say. If not, what was seen over it proves nothing, and
-// is to be done again with fewer frames a second.
-func (tr Traffic) Sound(late time.Duration) bool { return tr.Overrun == 0 && tr.Late <= late }
 
 // A Wire is the link between the scanner and the router while its faults last.
 type Wire struct {
@@ -182,7 +180,7 @@ func runWire(ctx context.Context, args []string) error {
 	}
 	text, err := json.Marshal(Traffic{
 		Endpoints: joinPassed(out, in), Frames: out.frames + in.frames, Lost: out.lost + in.lost,
-		Copies: out.copies + in.copies, Overrun: overrun + more, Late: max(out.late, in.late),
+		Copies: out.copies + in.copies, Overrun: overrun + more,
 	})
 	if err != nil {
 		return err
@@ -196,7 +194,7 @@ func joinPassed(out, in *way) map[netip.AddrPort]Passed {
 	for _, w := range []*way{out, in} {
 		for endpoint, s := range maps.All(w.seen) {
 			p, q := all[endpoint], s.passed
-			all[endpoint] = Passed{p.SYN + q.SYN, p.SYNACK + q.SYNACK, p.RST + q.RST, p.ICMP + q.ICMP}
+			all[endpoint] = Passed{p.SYN + q.SYN, p.SYNACK + q.SYNACK, p.RST + q.RST, p.ICMP + q.ICMP, max(p.Late, q.Late)}
 		}
 	}
 	return all
@@ -211,7 +209,6 @@ type way struct {
 	seen    map[netip.AddrPort]*seenFrames
 
 	frames, lost, copies int
-	late                 time.Duration
 }
 
 // seenFrames is what a way knows of an endpoint.
@@ -243,8 +240,7 @@ func (w *way) run(from *port, stop int) error {
 			if frame == nil {
 				break
 			}
-			w.late = max(w.late, now.Sub(came))
-			if err := w.take(frame, now); err != nil {
+			if err := w.take(frame, came, now); err != nil {
 				return err
 			}
 			from.release()
@@ -253,7 +249,7 @@ func (w *way) run(from *port, stop int) error {
 }
 
 // take decides on a frame that came, and sends it, or keeps a copy of it for later.
-func (w *way) take(frame []byte, now time.Time) error {
+func (w *way) take(frame []byte, came, now time.Time) error {
 	endpoint, kind := parseFrame(frame, w.dir)
 	if kind == frameLink {
 		return w.send(frame)
@@ -268,6 +264,7 @@ func (w *way) take(frame []byte, now time.Time) error {
 	}
 	f := w.dealer.fate(frameKey{w.dir, endpoint, s.n})
 	s.n++
+	s.passed.Late = max(s.passed.Late, now.Sub(came))
 	w.frames++
 	switch f.copies {
 	case 0:
@@ -294,7 +291,7 @@ func (w *way) take(frame []byte, now time.Time) error {
 func (w *way) deliver(now time.Time) error {
 	for len(w.waiting.list) > 0 && !w.waiting.list[0].at.After(now) {
 		d := heap.Pop(&w.waiting).(delivery)
-		w.late = max(w.late, now.Sub(d.at))
+		d.to.passed.Late = max(d.to.passed.Late, now.Sub(d.at))
 		if err := w.hand(d); err != nil {
 			return err
 		}

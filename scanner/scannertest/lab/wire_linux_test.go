@@ -39,7 +39,7 @@ func sendThrough(t *testing.T, f Faults, n int) (out []uint32, at []time.Duratio
 	buf := make([]byte, 0, 64) // the ring's memory is used again, too
 	for i := range n {
 		buf = append(buf[:0], numbered(byte(i%250), uint32(i))...)
-		if err := errors.Join(w.take(buf, now), w.deliver(now)); err != nil {
+		if err := errors.Join(w.take(buf, now, now), w.deliver(now)); err != nil {
 			t.Fatal(err)
 		}
 		now = now.Add(time.Millisecond)
