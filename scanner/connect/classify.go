@@ -13,7 +13,18 @@ type evidence struct {
 	icmp     scanner.ICMP  // from the error queue; valid iff From is
 	own      bool          // icmp.From is an address of this machine
 	neighbor neighbor      // iff own, or nothing came in time
+	passage  passage       // iff nothing came in time
 }
+
+// A passage is what is known of the way of a dial's SYNs out of this machine.
+type passage uint8
+
+const (
+	passageUnsaid  passage = iota // nothing speaks against it
+	passageDropped                // the kernel could not send the last one: a firewall of ours drops it
+	passageHeld                   // the kernel still has one: its link is down, or its gateway does not answer ARP or ND
+	passageRefused                // this machine itself answered with a reset: see guard
+)
 
 // A neighbor is what the kernel knows of an on-link target that did not answer.
 type neighbor uint8
@@ -31,7 +42,7 @@ const (
 // State Unknown with an empty reason means that it decides nothing.
 func classify(e evidence) (scanner.State, scanner.Reason) {
 	if !e.icmp.From.IsValid() {
-		return classifyErrno(e.errno, e.neighbor)
+		return classifyErrno(e)
 	}
 	reason := icmpReason(e.icmp)
 	if reason == "" {
@@ -48,15 +59,15 @@ func classify(e evidence) (scanner.State, scanner.Reason) {
 	return scanner.Filtered, reason
 }
 
-func classifyErrno(errno syscall.Errno, n neighbor) (scanner.State, scanner.Reason) {
+func classifyErrno(e evidence) (scanner.State, scanner.Reason) {
 	switch {
-	case errno == 0:
+	case e.errno == 0:
 		return scanner.Unknown, ""
-	case errno == syscall.ECONNREFUSED:
+	case e.errno == syscall.ECONNREFUSED:
 		return scanner.Closed, scanner.ConnRefused
-	case errno == syscall.ETIMEDOUT && n == neighborFailed:
+	case e.errno == syscall.ETIMEDOUT && e.neighbor == neighborFailed:
 		return scanner.Filtered, scanner.NoNeighbor
-	case errno == syscall.ETIMEDOUT && n == neighborUnsaid:
+	case e.errno == syscall.ETIMEDOUT && e.neighbor == neighborUnsaid && e.passage == passageUnsaid:
 		return scanner.Filtered, scanner.NoResponse
 	}
 	return scanner.Unknown, scanner.LocalError
@@ -174,6 +185,19 @@ func localSentence(errno syscall.Errno, ip6 bool) string {
 		return "nothing left this machine for the address: its neighbour table is full, or its firewall drops the connection"
 	}
 	return "this machine could not connect: " + errno.Error()
+}
+
+// passageSentence says in plain words why no SYN left this machine, or "".
+func passageSentence(p passage) string {
+	switch p {
+	case passageDropped:
+		return "this machine's firewall drops it: no SYN left"
+	case passageHeld:
+		return "nothing left this machine for the address: its network link is down, or its gateway does not answer"
+	case passageRefused:
+		return "this machine itself refuses it with a TCP reset: its firewall, or a local proxy"
+	}
+	return ""
 }
 
 // ownICMPSentence says what an ICMP message means that our own machine sent.

@@ -245,6 +245,9 @@ func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
 	obs := scanner.Observation{Target: s.target, At: l.now, Attempts: int(s.attempts) + syns, ICMP: e.icmp}
 	if e.errno == unix.ETIMEDOUT {
 		e.neighbor = l.neighbor(s, false)
+		if e.passage = l.passage(s); e.passage != passageUnsaid {
+			obs.Attempts -= syns // none of them left, as far as we know
+		}
 	}
 	obs.State, obs.Reason = classify(e)
 	if obs.Reason == "" {
@@ -270,6 +273,8 @@ func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
 		obs.Err = localSentence(e.errno, s.target.Addr.Is6())
 		if obs.ICMP.From.IsValid() {
 			obs.Err = ownICMPSentence(icmpReason(obs.ICMP))
+		} else if e.neighbor == neighborUnsaid && e.passage != passageUnsaid {
+			obs.Err = passageSentence(e.passage)
 		}
 	}
 	job := s.job()
