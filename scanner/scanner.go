@@ -22,7 +22,7 @@ type Job struct {
 	Dials    uint8         // connects made so far
 	Attempts uint16        // SYNs sent so far
 	ICMP     ICMP          // of an earlier dial; valid iff From is
-	Reason   Reason        // what that ICMP meant
+	Reason   Reason        // what that ICMP meant; LocalError without one: this machine seemed to refuse it
 	RTT      time.Duration // from the first SYN of that dial to that ICMP
 }
 

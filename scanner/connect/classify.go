@@ -22,6 +22,7 @@ type passage uint8
 const (
 	passageUnsaid  passage = iota // nothing speaks against it
 	passageDropped                // the kernel could not send the last one: a firewall of ours drops it
+	passageCrowded                // nor could it send it, because a queue of ours was full
 	passageHeld                   // the kernel still has one: its link is down, or its gateway does not answer ARP or ND
 	passageRefused                // this machine itself answered with a reset: see guard
 )
@@ -192,6 +193,8 @@ func passageSentence(p passage) string {
 	switch p {
 	case passageDropped:
 		return "this machine's firewall drops it: no SYN left"
+	case passageCrowded:
+		return "this machine's network queue is full: no SYN left (fewer at a time: --rate)"
 	case passageHeld:
 		return "nothing left this machine for the address: its network link is down, or its gateway does not answer"
 	case passageRefused:

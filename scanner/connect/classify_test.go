@@ -79,7 +79,7 @@ func TestErrnoWithAnEmptyQueue(t *testing.T) {
 	checkClass(t, evidence{errno: syscall.ETIMEDOUT}, scanner.Filtered, scanner.NoResponse)
 	checkClass(t, evidence{errno: syscall.ETIMEDOUT, neighbor: neighborFailed}, scanner.Filtered, scanner.NoNeighbor)
 	checkClass(t, evidence{errno: syscall.ETIMEDOUT, neighbor: neighborMissing}, scanner.Unknown, scanner.LocalError)
-	for _, p := range []passage{passageDropped, passageHeld, passageRefused} {
+	for _, p := range []passage{passageDropped, passageCrowded, passageHeld, passageRefused} {
 		checkClass(t, evidence{errno: syscall.ETIMEDOUT, passage: p}, scanner.Unknown, scanner.LocalError)
 		checkClass(t, evidence{errno: syscall.ETIMEDOUT, neighbor: neighborFailed, passage: p}, scanner.Filtered, scanner.NoNeighbor)
 	}

@@ -27,7 +27,7 @@ func (l *loop) dial(job scanner.Job) {
 	i, s := l.slots.take(dialing)
 	s.target, s.attempts, s.dials, s.fd = job.Target, job.Attempts, job.Dials, -1
 	s.since = int64(l.now.Sub(l.base))
-	if job.ICMP.From.IsValid() {
+	if job.Reason != "" {
 		s.learned = &scanner.Observation{ICMP: job.ICMP, Reason: job.Reason, RTT: job.RTT}
 	}
 	if !l.permitted(job.Target) {
@@ -65,6 +65,7 @@ func (l *loop) connect(s *slot) (errno syscall.Errno, err error) {
 			}
 			s.fd = int32(fd)
 		}
+		l.guard(s)
 		errno = l.sendSYN(int(s.fd), s.target.AddrPort())
 		if errno == unix.EINPROGRESS || errno == unix.EINTR {
 			errno = 0
@@ -167,12 +168,17 @@ func (l *loop) settle(i int32, s *slot, errno syscall.Errno, events uint32) {
 	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 		icmp = l.errs.read(fd)
 	}
-	if errno == unix.ECONNREFUSED && !icmp.From.IsValid() && l.age(s) < firstRepeat {
+	refused := errno == unix.ECONNREFUSED && !icmp.From.IsValid()
+	if refused && l.age(s) < firstRepeat && l.believes(s) && !s.suspect() {
 		l.refused(i, s)
 		return
 	}
 	state, repeated := tcpInfo(fd, &l.info)
 	switch {
+	case refused && s.suspect():
+		l.conclude(i, s, evidence{passage: passageRefused}, 1+repeated)
+	case refused && !l.believes(s):
+		l.again(i, s, 1+repeated)
 	case state == tcpEstablished, state == tcpCloseWait:
 		l.opens = true
 		l.established(i, s, 1+repeated, events, false)
@@ -199,6 +205,7 @@ func (l *loop) refused(i int32, s *slot) {
 		Attempts: int(s.attempts) + 1, RTT: l.now.Sub(l.base) - time.Duration(s.since),
 		Source: l.source(s),
 	}
+	l.vouch(s)
 	job := s.job()
 	l.shelve(s)
 	l.drop(i, s)
@@ -212,9 +219,11 @@ func (l *loop) unreachable(i int32, s *slot, icmp scanner.ICMP, syns int) {
 	e := evidence{icmp: icmp, own: l.env.isOwn(icmp.From, localAddr(int(s.fd), &l.name).Addr())}
 	if e.own {
 		e.neighbor = l.neighbor(s, true)
+	} else {
+		l.vouch(s)
 	}
 	_, reason := classify(e)
-	if reason == scanner.NoNeighbor || s.learned != nil {
+	if reason == scanner.NoNeighbor || s.learned != nil && !s.suspect() {
 		l.conclude(i, s, e, syns)
 		return
 	}
@@ -245,9 +254,19 @@ func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
 	obs := scanner.Observation{Target: s.target, At: l.now, Attempts: int(s.attempts) + syns, ICMP: e.icmp}
 	if e.errno == unix.ETIMEDOUT {
 		e.neighbor = l.neighbor(s, false)
-		if e.passage = l.passage(s); e.passage != passageUnsaid {
-			obs.Attempts -= syns // none of them left, as far as we know
+		e.passage = l.passage(s)
+	}
+	switch {
+	case e.passage != passageUnsaid && l.doubts(s, e.passage):
+		l.repeat(i, s, e.passage)
+		return
+	case e.passage != passageUnsaid:
+		obs.Attempts -= syns // none of them left, as far as we know
+		if e.passage != passageCrowded {
+			l.networks.stop(s.target)
 		}
+	case e.errno == unix.ECONNREFUSED, e.errno == unix.ETIMEDOUT && l.info.Retrans > 0:
+		l.vouch(s)
 	}
 	obs.State, obs.Reason = classify(e)
 	if obs.Reason == "" {
@@ -261,7 +280,7 @@ func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
 	if obs.State == scanner.Closed || e.icmp.From.IsValid() {
 		obs.RTT = l.now.Sub(l.base) - time.Duration(s.since)
 	}
-	if obs.State != scanner.Closed && obs.Reason != scanner.NoNeighbor && !e.icmp.From.IsValid() && s.learned != nil {
+	if obs.State != scanner.Closed && obs.Reason != scanner.NoNeighbor && !e.icmp.From.IsValid() && s.learned != nil && !s.suspect() {
 		// The later dial had no answer: the ICMP message of the earlier one is it.
 		obs.ICMP, obs.Reason, obs.RTT = s.learned.ICMP, s.learned.Reason, s.learned.RTT
 		obs.State = scanner.Filtered
@@ -295,6 +314,7 @@ func (l *loop) established(i int32, s *slot, syns int, events uint32, reset bool
 		RTT:      l.now.Sub(l.base) - time.Duration(s.since),
 		Attempts: int(s.attempts) + syns, At: l.now, Connected: l.now,
 	}
+	l.vouch(s)
 	if !l.Banner {
 		job := s.job()
 		if syns > 1 || !l.shelve(s) {
@@ -307,6 +327,7 @@ func (l *loop) established(i int32, s *slot, syns int, events uint32, reset bool
 		return
 	}
 	setConversing(fd, s.target.Addr.Is6())
+	l.unguard(s)
 	l.resolved(s)
 	s.learned = &obs
 	s.since = int64(l.now.Sub(l.base))

@@ -1,9 +1,17 @@
 package connect
 
 import (
+	"encoding/binary"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/smtpsweep/smtpsweep/scanner"
 	"github.com/smtpsweep/smtpsweep/scanner/scannertest/lab"
@@ -54,6 +62,96 @@ func TestOwnFirewallThatDropsIsALocalError(t *testing.T) {
 		for _, a := range bothFamilies(l, "10.64.0.0", "fd64::8") {
 			ts = append(ts, endpoints([]uint16{25, 587}, addrsFrom(a.String(), 8)...)...)
 		}
-		checkOwn(t, l, 25, scan(t, &Engine{}, ts...).all)
+		checkOwn(t, l, 25, scan(t, &Engine{Timeout: 1900 * time.Millisecond}, ts...).all)
+	})
+}
+
+// TestOwnFirewallThatResetsIsALocalError: its resets are those of a closed port in all
+// but the interface that they come by.
+func TestOwnFirewallThatResetsIsALocalError(t *testing.T) {
+	t.Parallel()
+	lab.Run(t, lab.Config{Serve: true, Classes: true}, func(t *testing.T, l *lab.Lab) {
+		rejectOwn(t, l, 25, lab.Reset)
+		var ts []targets.Target
+		for _, a := range bothFamilies(l, "10.64.0.0", "fd64::8") {
+			ts = append(ts, endpoints([]uint16{25, 587}, addrsFrom(a.String(), 8)...)...)
+		}
+		checkOwn(t, l, 25, scan(t, &Engine{Timeout: 1900 * time.Millisecond}, ts...).all)
+	})
+}
+
+// TestOwnResetsOfManyAreLocalErrors dials more targets at a time than there are guards for.
+func TestOwnResetsOfManyAreLocalErrors(t *testing.T) {
+	t.Parallel()
+	lab.Run(t, lab.Config{Serve: true}, func(t *testing.T, l *lab.Lab) {
+		rejectOwn(t, l, 25, lab.Reset)
+		n := lab.Count(t, 1000, 3*mostGuards, 65_536)
+		all := scan(t, &Engine{Timeout: 1500 * time.Millisecond}, endpoints([]uint16{25}, addrsFrom("10.64.0.0", n)...)...).all
+		for _, o := range all {
+			if o.Reason != scanner.LocalError {
+				check(t, o, scanner.Unknown, scanner.LocalError)
+			}
+		}
+	})
+}
+
+// TestALocalProxyThatRefusesIsNoClosedPort: a rule of this machine leads the connection to
+// a port of its own that nobody listens on any more.
+func TestALocalProxyThatRefusesIsNoClosedPort(t *testing.T) {
+	t.Parallel()
+	lab.Run(t, lab.Config{Serve: true}, func(t *testing.T, l *lab.Lab) {
+		redirectOwn(t, l, 25, 2525)
+		for _, o := range scan(t, &Engine{Timeout: 1900 * time.Millisecond}, endpoints([]uint16{25, 26}, netip.MustParseAddr("10.64.0.1"))...).all {
+			if o.Target.Port == 26 {
+				check(t, o, scanner.Closed, scanner.ConnRefused)
+				continue
+			}
+			check(t, o, scanner.Unknown, scanner.LocalError)
+			if !strings.Contains(o.Err, "local proxy") {
+				t.Errorf("Err %q does not name the proxy", o.Err)
+			}
+		}
+	})
+}
+
+// redirectOwn leads this machine's own IPv4 connections from one port to another of its own.
+func redirectOwn(t *testing.T, l *lab.Lab, from, to uint16) {
+	t.Helper()
+	l.Rules(t, lab.Scanner, func(c *nftables.Conn) error {
+		table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "proxy"})
+		ch := c.AddChain(&nftables.Chain{Name: "out", Table: table, Type: nftables.ChainTypeNAT,
+			Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest})
+		c.AddRule(&nftables.Rule{Table: table, Chain: ch, Exprs: []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, from)},
+			&expr.Immediate{Register: 1, Data: binary.BigEndian.AppendUint16(nil, to)},
+			&expr.Redir{RegisterProtoMin: 1},
+		}})
+		return nil
+	})
+}
+
+// TestWhatStaysWithinThisMachineIsBelieved: there a reset by the loopback interface is
+// the target's.
+func TestWhatStaysWithinThisMachineIsBelieved(t *testing.T) {
+	t.Parallel()
+	lab.Run(t, lab.Config{}, func(t *testing.T, l *lab.Lab) {
+		local := netip.MustParsePrefix("10.99.0.0/24")
+		route := &netlink.Route{LinkIndex: loopbackLink, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST,
+			Dst: &net.IPNet{IP: local.Addr().AsSlice(), Mask: net.CIDRMask(local.Bits(), 32)}}
+		if err := netlink.RouteAdd(route); err != nil {
+			t.Fatal(err)
+		}
+		// The first is not of this machine, and leaves a socket with a guard to the others.
+		as := append([]netip.Addr{netip.MustParseAddr("10.64.0.1")}, lab.ScannerAddr4, loopback)
+		as = append(as, addrsFrom("10.99.0.1", 40)...)
+		for _, o := range scan(t, &Engine{Banner: true}, endpoints([]uint16{25}, as...)...).all {
+			check(t, o, scanner.Closed, scanner.ConnRefused)
+			if o.Attempts != 1 {
+				t.Errorf("%v: %d attempts, want 1", o.Target.AddrPort(), o.Attempts)
+			}
+		}
 	})
 }

@@ -26,19 +26,20 @@ const (
 // instance. Nothing of it is shared but what wake uses, and eldest.
 type loop struct {
 	*run
-	env     *surroundings
-	all     []*loop       // of the run, this one too
-	now     time.Time     // see tick
-	backAt  int64         // until when the loop last stood still: ns since base
-	lost    time.Duration // how long that was
-	slots   slots
-	waiting []scanner.Job // on-link targets, see mostWaiting
-	events  [256]unix.EpollEvent
-	sockets sockets
-	paths   paths
-	misses  uint32       // dials since one whose answer was there when connect returned
-	opens   bool         // the last answer was an open port
-	eldest  atomic.Int64 // when the first of the parked connections was established: ns since base
+	env      *surroundings
+	all      []*loop       // of the run, this one too
+	now      time.Time     // see tick
+	backAt   int64         // until when the loop last stood still: ns since base
+	lost     time.Duration // how long that was
+	slots    slots
+	waiting  []scanner.Job // on-link targets, see mostWaiting
+	events   [256]unix.EpollEvent
+	sockets  sockets
+	networks networks // see guard
+	paths    paths
+	misses   uint32       // dials since one whose answer was there when connect returned
+	opens    bool         // the last answer was an open port
+	eldest   atomic.Int64 // when the first of the parked connections was established: ns since base
 
 	// Buffers of system calls, so that a probe allocates nothing.
 	sa4  unix.RawSockaddrInet4

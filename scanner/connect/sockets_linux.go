@@ -13,8 +13,10 @@ const mostIdle = dialBatch
 
 // sockets is what a loop knows of its descriptors.
 type sockets struct {
-	slots []int32    // by descriptor: unwatched, spare, or the slot that it is of
-	idle  [2][]int32 // disconnected, as good as new; IPv4 and IPv6
+	slots  []int32    // by descriptor: unwatched, spare, or the slot that it is of
+	idle   [2][]int32 // disconnected, as good as new; IPv4 and IPv6
+	guard  []bool     // by descriptor: see loop.guard
+	guards int        // of them true
 }
 
 // What a descriptor is, if it has no slot.
@@ -37,6 +39,24 @@ func (k *sockets) set(fd, i int32) {
 		k.slots = append(k.slots, unwatched)
 	}
 	k.slots[fd] = i
+}
+
+// guarded reports whether a descriptor has a guard.
+func (k *sockets) guarded(fd int32) bool { return int(fd) < len(k.guard) && k.guard[fd] }
+
+func (k *sockets) setGuarded(fd int32, has bool) {
+	if k.guarded(fd) == has {
+		return
+	}
+	for int(fd) >= len(k.guard) {
+		k.guard = append(k.guard, false)
+	}
+	k.guard[fd] = has
+	if has {
+		k.guards++
+	} else {
+		k.guards--
+	}
 }
 
 // watch has epoll tell what becomes of a slot's socket. It does so once for each
@@ -74,6 +94,7 @@ func (l *loop) closeFD(fd int32) {
 	if l.sockets.of(fd) != unwatched {
 		l.sockets.set(fd, unwatched)
 	}
+	l.sockets.setGuarded(fd, false)
 	closeNow(int(fd))
 }
 

@@ -19,12 +19,14 @@ const (
 	mostUnresolved  = 256             // addresses without an answer to ARP or ND at a time
 	neighborSpan    = 5 * time.Second // the kernel evicts no younger entries when the table is full
 	defaultNeighbor = 1024            // gc_thresh3 of Linux
+	mostLocal       = 64              // networks that are all this machine's
 	mostRoutes      = 10_000          // read; a router that knows more has no need of its on-link ones
 )
 
 // surroundings is what a run knows of this machine's networks, read once.
 type surroundings struct {
 	own      map[netip.Addr]bool
+	local    []netip.Prefix         // further addresses that are this machine's, by its routes
 	links    []netip.Prefix         // on-link networks
 	via      map[netip.Prefix][]int // their interfaces, by index
 	routes   map[netip.Prefix]bool  // all known: is it on-link?
@@ -69,6 +71,9 @@ func (s *surroundings) readRoutes(ethernets map[int]bool) {
 				if len(borders) <= 2*mostPaths {
 					borders = readBorders(borders, r)
 				}
+				if r.Type == unix.RTN_LOCAL && len(s.local) < mostLocal {
+					s.addLocal(r)
+				}
 				if r.Table == unix.RT_TABLE_MAIN && r.Type == unix.RTN_UNICAST {
 					s.addRoute(r, ethernets)
 				}
@@ -79,6 +84,17 @@ func (s *surroundings) readRoutes(ethernets map[int]bool) {
 	}
 	if known && len(borders) <= 2*mostPaths && plainRules() {
 		s.paths = newPaths(borders)
+	}
+}
+
+// addLocal adds the network of a local route, unless it is of one address: those are known.
+func (s *surroundings) addLocal(r netlink.Route) {
+	if r.Dst == nil {
+		return
+	}
+	addr, ok := netip.AddrFromSlice(r.Dst.IP)
+	if ones, bits := r.Dst.Mask.Size(); ok && ones < bits {
+		s.local = append(s.local, netip.PrefixFrom(addr.Unmap(), ones).Masked())
 	}
 }
 
@@ -171,6 +187,12 @@ func (s *surroundings) longest(a netip.Addr) (p netip.Prefix, onLink bool) {
 func (s *surroundings) isOwn(a, local netip.Addr) bool {
 	a = a.WithZone("")
 	return a == local.WithZone("") || a.IsLoopback() || s.own[a]
+}
+
+// isLocal reports whether what is sent to an address stays within this machine.
+func (s *surroundings) isLocal(a netip.Addr) bool {
+	a = a.WithZone("")
+	return a.IsLoopback() || s.own[a] || slices.ContainsFunc(s.local, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // neighbors counts the addresses of a family that wait for ARP or ND.
