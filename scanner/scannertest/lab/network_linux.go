@@ -204,7 +204,7 @@ func (l *Lab) handle(ns string) (h *netlink.Handle, err error) {
 // links joins the namespaces by veth pairs and gives the addresses.
 func (l *Lab) links() error {
 	for ns := range l.namespaces {
-		if err := l.up(ns, "lo"); err != nil {
+		if err := l.setLink(ns, "lo", true); err != nil {
 			return err
 		}
 	}
@@ -288,7 +288,7 @@ func (l *Lab) veth(ns, name, peerNS, peerName string) error {
 	if err := h.LinkAdd(pair); err != nil {
 		return fmt.Errorf("veth %s-%s: %w", name, peerName, err)
 	}
-	return errors.Join(l.up(ns, name), l.up(peerNS, peerName), l.offloadsOff(ns, name), l.offloadsOff(peerNS, peerName))
+	return errors.Join(l.setLink(ns, name, true), l.setLink(peerNS, peerName, true), l.offloadsOff(ns, name), l.offloadsOff(peerNS, peerName))
 }
 
 func (l *Lab) offloadsOff(ns, link string) error {
@@ -303,17 +303,29 @@ func (l *Lab) offloadsOff(ns, link string) error {
 	})
 }
 
-func (l *Lab) up(ns, name string) error {
+// SetLink takes a link of a namespace down, or up again: sc0 in Scanner, rt0 (its other
+// end) in Router. The kernel drops the IPv4 routes of a link that goes down, and its IPv6 addresses.
+func (l *Lab) SetLink(t *testing.T, ns, name string, up bool) {
+	t.Helper()
+	if err := l.setLink(ns, name, up); err != nil {
+		t.Error(err)
+	}
+}
+
+func (l *Lab) setLink(ns, name string, up bool) error {
 	h, err := l.handle(ns)
 	if err != nil {
 		return err
 	}
 	defer h.Close()
 	link, err := h.LinkByName(name)
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("link %s in %s: %w", name, ns, err)
+	case up:
+		return h.LinkSetUp(link)
 	}
-	return h.LinkSetUp(link)
+	return h.LinkSetDown(link)
 }
 
 // address gives a link an address; IPv6 ones only where there is IPv6.
