@@ -53,6 +53,7 @@ type Engine struct {
 	Note     func(code, text string)   // what may have biased the run, once a code; nil = nobody asks
 	Portable bool                      // use the portable engine on Linux too
 
+	outagePatience   time.Duration // see outage; 0 = a minute
 	inFlight, parked atomic.Int64
 }
 

@@ -24,6 +24,10 @@ func (r *run) scanNative(ctx context.Context) error {
 		return err
 	}
 	env := newSurroundings()
+	env.outage.wake = func() { r.wake() }
+	if r.outagePatience > 0 {
+		env.outage.patience = r.outagePatience
+	}
 	loops := make([]*loop, min(runtime.GOMAXPROCS(0), mostLoops, r.max))
 	for i := range loops {
 		l, err := newLoop(r, env)
@@ -43,6 +47,7 @@ func (r *run) scanNative(ctx context.Context) error {
 			l.wake()
 		}
 	}
+	defer env.outage.watch(r.base)()
 	r.q.Wake(r.wake)
 	stop := context.AfterFunc(ctx, func() {
 		r.cancelled.Store(true)

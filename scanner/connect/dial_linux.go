@@ -39,11 +39,14 @@ func (l *loop) dial(job scanner.Job) {
 	l.begin()
 	errno, err := l.connect(s)
 	switch {
+	case err != nil && errnoIn(err) == unix.EADDRNOTAVAIL && l.postpone(i, s): // Source is gone
 	case err != nil:
 		l.failed(i, s, errnoIn(err), 0)
 	case errno != 0: // no way to the target, so nothing was sent
 		l.tick(0)
-		l.failed(i, s, errno, 0)
+		if errno != unix.EADDRNOTAVAIL || !networkFault(errno, s.target.Addr.Is6()) || !l.postpone(i, s) {
+			l.failed(i, s, errno, 0)
+		}
 	case !l.glance(i, s):
 		if l.watch(i, s) != 0 {
 			l.failed(i, s, unix.ENOMEM, 1) // or ENOSPC, too many watched: another shortage
@@ -223,6 +226,9 @@ func (l *loop) unreachable(i int32, s *slot, icmp scanner.ICMP, syns int) {
 		l.vouch(s)
 	}
 	_, reason := classify(e)
+	if e.own && (reason == scanner.LocalError && icmpReason(icmp) == scanner.HostUnreach || reason == scanner.NoNeighbor && l.env.linkIsDown(s.target.Addr)) && l.postpone(i, s) {
+		return
+	}
 	if reason == scanner.NoNeighbor || s.learned != nil && !s.suspect() {
 		l.conclude(i, s, e, syns)
 		return
@@ -255,6 +261,9 @@ func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
 	if e.errno == unix.ETIMEDOUT {
 		e.neighbor = l.neighbor(s, false)
 		e.passage = l.passage(s)
+	}
+	if l.waits(i, s, e, syns) {
+		return
 	}
 	switch {
 	case e.passage != passageUnsaid && l.doubts(s, e.passage):

@@ -15,17 +15,7 @@ import (
 
 	"github.com/smtpsweep/smtpsweep/scanner"
 	"github.com/smtpsweep/smtpsweep/scanner/scannertest/lab"
-	"github.com/smtpsweep/smtpsweep/targets"
 )
-
-// bothFamilies returns an address of the lab's targets, and one of IPv6 if there is.
-func bothFamilies(l *lab.Lab, a4, a6 string) []netip.Addr {
-	as := []netip.Addr{netip.MustParseAddr(a4)}
-	if l.IPv6() {
-		as = append(as, netip.MustParseAddr(a6))
-	}
-	return as
-}
 
 // rejectOwn has this machine's own firewall stop what goes to a port of the lab's targets.
 func rejectOwn(t *testing.T, l *lab.Lab, port uint16, how lab.Class) {
@@ -36,47 +26,32 @@ func rejectOwn(t *testing.T, l *lab.Lab, port uint16, how lab.Class) {
 	}
 }
 
-// checkOwn checks that the rows of one port blame this machine's firewall, and those of the
-// other ports what the lab knows.
-func checkOwn(t *testing.T, l *lab.Lab, port uint16, all []scanner.Observation) {
-	t.Helper()
-	for _, o := range all {
-		if o.Target.Port != port {
-			checkTruth(t, l, []scanner.Observation{o})
-			continue
-		}
-		check(t, o, scanner.Unknown, scanner.LocalError)
-		if !strings.Contains(o.Err, "this machine's firewall") && !strings.Contains(o.Err, "its firewall") || o.Attempts != 0 {
-			t.Errorf("%v: %d attempts, Err %q: want none, and the firewall named", o.Target.AddrPort(), o.Attempts, o.Err)
-		}
-	}
-}
-
-// TestOwnFirewallThatDropsIsALocalError compares it with targets that are silent: what
-// never left this machine is no silence of theirs.
-func TestOwnFirewallThatDropsIsALocalError(t *testing.T) {
+// TestOwnFirewallIsToldFromTheTargets has this machine's firewall drop port 25 and reset
+// port 465 of targets of every class. What never left this machine is neither their silence nor
+// their refusal.
+func TestOwnFirewallIsToldFromTheTargets(t *testing.T) {
 	t.Parallel()
 	lab.Run(t, lab.Config{Serve: true, Classes: true}, func(t *testing.T, l *lab.Lab) {
 		rejectOwn(t, l, 25, lab.Drop)
-		var ts []targets.Target
-		for _, a := range bothFamilies(l, "10.64.0.0", "fd64::8") {
-			ts = append(ts, endpoints([]uint16{25, 587}, addrsFrom(a.String(), 8)...)...)
+		rejectOwn(t, l, 465, lab.Reset)
+		redirectOwn(t, l, 26, 2626)
+		as := addrsFrom("10.64.0.0", 8)
+		ts := endpoints([]uint16{26}, as...) // a local proxy whose port is closed
+		if l.IPv6() {
+			as = append(as, addrsFrom("fd64::8", 8)...)
 		}
-		checkOwn(t, l, 25, scan(t, &Engine{Timeout: 1900 * time.Millisecond}, ts...).all)
-	})
-}
-
-// TestOwnFirewallThatResetsIsALocalError: its resets are those of a closed port in all
-// but the interface that they come by.
-func TestOwnFirewallThatResetsIsALocalError(t *testing.T) {
-	t.Parallel()
-	lab.Run(t, lab.Config{Serve: true, Classes: true}, func(t *testing.T, l *lab.Lab) {
-		rejectOwn(t, l, 25, lab.Reset)
-		var ts []targets.Target
-		for _, a := range bothFamilies(l, "10.64.0.0", "fd64::8") {
-			ts = append(ts, endpoints([]uint16{25, 587}, addrsFrom(a.String(), 8)...)...)
+		ts = append(ts, endpoints([]uint16{25, 465, 587, 588}, as...)...)
+		for _, o := range scan(t, &Engine{Timeout: 1900 * time.Millisecond}, ts...).all {
+			want := map[uint16]string{25: "firewall drops", 465: "refuses it with a TCP reset: its firewall", 26: "local proxy"}[o.Target.Port]
+			if want == "" {
+				checkTruth(t, l, []scanner.Observation{o})
+				continue
+			}
+			check(t, o, scanner.Unknown, scanner.LocalError)
+			if !strings.Contains(o.Err, want) || o.Attempts != 0 {
+				t.Errorf("%v: %d attempts, Err %q: want none, and %q", o.Target.AddrPort(), o.Attempts, o.Err, want)
+			}
 		}
-		checkOwn(t, l, 25, scan(t, &Engine{Timeout: 1900 * time.Millisecond}, ts...).all)
 	})
 }
 
@@ -90,25 +65,6 @@ func TestOwnResetsOfManyAreLocalErrors(t *testing.T) {
 		for _, o := range all {
 			if o.Reason != scanner.LocalError {
 				check(t, o, scanner.Unknown, scanner.LocalError)
-			}
-		}
-	})
-}
-
-// TestALocalProxyThatRefusesIsNoClosedPort: a rule of this machine leads the connection to
-// a port of its own that nobody listens on any more.
-func TestALocalProxyThatRefusesIsNoClosedPort(t *testing.T) {
-	t.Parallel()
-	lab.Run(t, lab.Config{Serve: true}, func(t *testing.T, l *lab.Lab) {
-		redirectOwn(t, l, 25, 2525)
-		for _, o := range scan(t, &Engine{Timeout: 1900 * time.Millisecond}, endpoints([]uint16{25, 26}, netip.MustParseAddr("10.64.0.1"))...).all {
-			if o.Target.Port == 26 {
-				check(t, o, scanner.Closed, scanner.ConnRefused)
-				continue
-			}
-			check(t, o, scanner.Unknown, scanner.LocalError)
-			if !strings.Contains(o.Err, "local proxy") {
-				t.Errorf("Err %q does not name the proxy", o.Err)
 			}
 		}
 	})
@@ -151,6 +107,22 @@ func TestWhatStaysWithinThisMachineIsBelieved(t *testing.T) {
 			check(t, o, scanner.Closed, scanner.ConnRefused)
 			if o.Attempts != 1 {
 				t.Errorf("%v: %d attempts, want 1", o.Target.AddrPort(), o.Attempts)
+			}
+		}
+	})
+}
+
+// TestAGatewayThatDoesNotAnswerIsALocalError dials more than the kernel keeps for it.
+func TestAGatewayThatDoesNotAnswerIsALocalError(t *testing.T) {
+	t.Parallel()
+	lab.Run(t, lab.Config{}, func(t *testing.T, l *lab.Lab) {
+		nobody := netip.MustParseAddr("10.20.9.99")
+		must(t, netlink.RouteReplace(&netlink.Route{Gw: nobody.AsSlice(), Dst: ipNet("0.0.0.0/0")}))
+		n := lab.Count(t, 500, 3000, 30_000)
+		timeout := []time.Duration{800 * time.Millisecond, 0, 0}[lab.Count(t, 0, 1, 2)] // 0: long enough for ARP to fail
+		for _, o := range scan(t, &Engine{Timeout: timeout}, endpoints([]uint16{25}, addrsFrom("10.64.0.0", n)...)...).all {
+			if o.Reason != scanner.LocalError {
+				check(t, o, scanner.Unknown, scanner.LocalError)
 			}
 		}
 	})

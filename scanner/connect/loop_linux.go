@@ -135,6 +135,9 @@ func (l *loop) fill() (wait time.Duration, over bool) {
 		if l.cancelled.Load() {
 			return 0, true
 		}
+		if wait := l.env.outage.wait(l.now.Sub(l.base)); wait > 0 {
+			return wait, false
+		}
 		if !l.acquire() {
 			l.grow(l.now)
 			return growInterval, false // until woken by release, or the limit grows

@@ -25,6 +25,8 @@ func (l *loop) passage(s *slot) passage {
 	switch {
 	case l.sockets.guarded(s.fd) && guardDrops(int(s.fd)) > 0:
 		return passageRefused
+	case !l.env.onLink(s.target.Addr) && l.env.noWay(s.target.Addr, l.now):
+		return passageHeld
 	case l.info.Retransmits == 0 || l.info.Retrans > 0:
 		return passageUnsaid
 	case l.info.Total_retrans > 0 && time.Duration(l.info.Retransmits)*time.Second > l.age(s):

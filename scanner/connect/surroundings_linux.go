@@ -32,12 +32,14 @@ type surroundings struct {
 	routes   map[netip.Prefix]bool  // all known: is it on-link?
 	lengths  [2][129]bool           // prefix lengths among routes, IPv4 and IPv6
 	paths    paths                  // empty if the kernel is to be asked
+	outage   *outage
+	gateways gateways
 	pending4 neighbors
 	pending6 neighbors
 }
 
 func emptySurroundings() *surroundings {
-	return &surroundings{own: map[netip.Addr]bool{}, via: map[netip.Prefix][]int{}, routes: map[netip.Prefix]bool{}}
+	return &surroundings{own: map[netip.Addr]bool{}, via: map[netip.Prefix][]int{}, routes: map[netip.Prefix]bool{}, outage: newOutage()}
 }
 
 // newSurroundings reads addresses and routes. What cannot be read is not known,
@@ -51,6 +53,10 @@ func newSurroundings() *surroundings {
 	for _, ifi := range ifs {
 		ethernets[ifi.Index] = ifi.Flags&(net.FlagLoopback|net.FlagPointToPoint) == 0
 		addrs, _ := ifi.Addrs()
+		if len(addrs) > 0 && ifi.Flags&net.FlagLoopback == 0 && ifi.Flags&net.FlagRunning != 0 {
+			s.outage.links[ifi.Index] = true
+			s.gateways.links = append(s.gateways.links, ifi.Index)
+		}
 		for _, a := range addrs {
 			s.addAddress(a, ifi.Index, ethernets[ifi.Index])
 		}
@@ -76,6 +82,7 @@ func (s *surroundings) readRoutes(ethernets map[int]bool) {
 				}
 				if r.Table == unix.RT_TABLE_MAIN && r.Type == unix.RTN_UNICAST {
 					s.addRoute(r, ethernets)
+					s.gateways.add(r)
 				}
 				n++
 				return n < mostRoutes
