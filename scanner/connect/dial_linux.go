@@ -261,6 +261,9 @@ func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
 	if e.errno == unix.ETIMEDOUT {
 		e.neighbor = l.neighbor(s, false)
 		e.passage = l.passage(s)
+		if e.neighbor == neighborMissing && l.env.neighbors(s.target).full() {
+			e.passage = passageCrowded
+		}
 	}
 	if l.waits(i, s, e, syns) {
 		return

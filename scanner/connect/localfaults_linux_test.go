@@ -2,7 +2,6 @@ package connect
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -94,12 +93,7 @@ func redirectOwn(t *testing.T, l *lab.Lab, from, to uint16) {
 func TestWhatStaysWithinThisMachineIsBelieved(t *testing.T) {
 	t.Parallel()
 	lab.Run(t, lab.Config{}, func(t *testing.T, l *lab.Lab) {
-		local := netip.MustParsePrefix("10.99.0.0/24")
-		route := &netlink.Route{LinkIndex: loopbackLink, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST,
-			Dst: &net.IPNet{IP: local.Addr().AsSlice(), Mask: net.CIDRMask(local.Bits(), 32)}}
-		if err := netlink.RouteAdd(route); err != nil {
-			t.Fatal(err)
-		}
+		l.AnyIP(t, lab.Scanner, netip.MustParsePrefix("10.99.0.0/24"))
 		// The first is not of this machine, and leaves a socket with a guard to the others.
 		as := append([]netip.Addr{netip.MustParseAddr("10.64.0.1")}, lab.ScannerAddr4, loopback)
 		as = append(as, addrsFrom("10.99.0.1", 40)...)
@@ -124,6 +118,47 @@ func TestAGatewayThatDoesNotAnswerIsALocalError(t *testing.T) {
 			if o.Reason != scanner.LocalError {
 				check(t, o, scanner.Unknown, scanner.LocalError)
 			}
+		}
+	})
+}
+
+// TestMoreNeighboursThanTheTableHolds dials on-link hosts that all answer. When the
+// kernel's table of 1,024 is full, it drops SYNs without a word.
+func TestMoreNeighboursThanTheTableHolds(t *testing.T) {
+	t.Parallel()
+	lab.Run(t, lab.Config{Serve: true, OnLink: []netip.Addr{netip.MustParseAddr("10.30.0.10")}}, func(t *testing.T, l *lab.Lab) {
+		ln0, err := netlink.LinkByName("ln0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: ln0.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: ipNet("10.40.16.0/20")}))
+		l.AnyIP(t, lab.OnLink, netip.MustParsePrefix("10.40.16.0/20"))
+		n := lab.Count(t, 200, 1000, 4096)
+		for _, o := range scan(t, &Engine{}, endpoints([]uint16{25}, addrsFrom("10.40.16.0", n)...)...).all {
+			check(t, o, scanner.Open, scanner.SynAck)
+		}
+	})
+}
+
+func TestTheNeighbourTableIsAskedForItsRoom(t *testing.T) {
+	t.Parallel()
+	lab.Run(t, lab.Config{}, func(t *testing.T, l *lab.Lab) {
+		entries, most, err := readNeighborTable(unix.AF_INET)
+		if err != nil || most == 0 || entries > most {
+			t.Fatalf("%d entries of %d, %v", entries, most, err)
+		}
+		now := time.Now()
+		table := neighborTable{family: unix.AF_INET, read: now, entries: 5, most: 10}
+		for i := range 4 {
+			if !table.room(now) {
+				t.Errorf("no room for number %d", 6+i)
+			}
+		}
+		if table.room(now) || !table.full() {
+			t.Error("room for more than nine in ten")
+		}
+		if table.fresh = true; !table.room(now) || table.room(now) {
+			t.Error("not one for each look at a full table")
 		}
 	})
 }

@@ -48,6 +48,7 @@ func newSurroundings() *surroundings {
 	s := emptySurroundings()
 	s.pending4.init("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
 	s.pending6.init("/proc/sys/net/ipv6/neigh/default/gc_thresh3")
+	s.pending4.table.family, s.pending6.table.family = unix.AF_INET, unix.AF_INET6
 	ethernets := map[int]bool{} // by index: interfaces that have neighbours
 	ifs, _ := net.Interfaces()
 	for _, ifi := range ifs {
@@ -209,6 +210,7 @@ type neighbors struct {
 	pending map[netip.Addr]int // dials for each unresolved address
 	seen    map[netip.Addr]bool
 	recent  []begun // of seen, the oldest first
+	table   neighborTable
 }
 
 type begun struct {
@@ -237,7 +239,7 @@ func (n *neighbors) admit(a netip.Addr, now time.Time) bool {
 		delete(n.seen, n.recent[0].addr)
 		n.recent = n.recent[1:]
 	}
-	if n.pending[a] == 0 && (len(n.pending) >= mostUnresolved || !n.seen[a] && n.tooSoon(now)) {
+	if n.pending[a] == 0 && (len(n.pending) >= mostUnresolved || !n.seen[a] && (n.tooSoon(now) || !n.table.room(now))) {
 		return false
 	}
 	n.pending[a]++
@@ -255,6 +257,13 @@ func (n *neighbors) admit(a netip.Addr, now time.Time) bool {
 func (n *neighbors) tooSoon(now time.Time) bool {
 	last := len(n.recent) - 1
 	return last >= 0 && now.Sub(n.recent[last].at) < neighborSpan/time.Duration(n.most)
+}
+
+// full reports whether the kernel's table was full a moment ago.
+func (n *neighbors) full() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.table.full()
 }
 
 // settled says that a dial that was admitted has ended.

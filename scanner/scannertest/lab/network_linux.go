@@ -380,6 +380,14 @@ func (l *Lab) via(ns string, to netip.Prefix, gateway netip.Addr) error {
 	return l.route(ns, to, &netlink.Route{Gw: gateway.AsSlice()})
 }
 
+// AnyIP makes a namespace every address of a prefix. Those that are on a link of it answer ARP and ND.
+func (l *Lab) AnyIP(t *testing.T, ns string, to netip.Prefix) {
+	t.Helper()
+	if err := l.anyIP(ns, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // anyIP makes every address of a prefix local.
 func (l *Lab) anyIP(ns string, to netip.Prefix) error {
 	return l.route(ns, to, &netlink.Route{
