@@ -259,11 +259,7 @@ func (l *loop) neighbor(s *slot, message bool) neighbor {
 func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
 	obs := scanner.Observation{Target: s.target, At: l.now, Attempts: int(s.attempts) + syns, ICMP: e.icmp}
 	if e.errno == unix.ETIMEDOUT {
-		e.neighbor = l.neighbor(s, false)
-		e.passage = l.passage(s)
-		if e.neighbor == neighborMissing && l.env.neighbors(s.target).full() {
-			e.passage = passageCrowded
-		}
+		l.judgeSilence(s, &e)
 	}
 	if l.waits(i, s, e, syns) {
 		return

@@ -39,6 +39,25 @@ func (l *loop) passage(s *slot) passage {
 	return passageHeld
 }
 
+// judgeSilence fills in what is known about a dial that nothing answered.
+func (l *loop) judgeSilence(s *slot, e *evidence) {
+	e.neighbor, e.passage = l.neighbor(s, false), l.passage(s)
+	if e.neighbor != neighborMissing {
+		return
+	}
+	switch {
+	case e.passage == passageUnsaid && l.info.Retransmits > 0:
+		// The last SYN got as far as an entry. The kernel has forgotten it since, for
+		// want of place: that happens to those that failed.
+		e.neighbor = neighborUnsaid
+		if l.now.Sub(l.base)-time.Duration(s.since) >= neighborFails {
+			e.neighbor = neighborFailed
+		}
+	case l.env.neighbors(s.target).full():
+		e.passage = passageCrowded
+	}
+}
+
 // doubts reports whether the dial of a slot whose SYNs did not leave this machine is to be
 // repeated: it may have been for a moment. Where a repeated dial has been stopped
 // before there is no doubt.
