@@ -19,20 +19,21 @@ const (
 	quietGC = 25
 )
 
-// limitMemory bounds the memory of a sweep and its reports, until release is
-// called, unless whoever runs it has set how (GOGC, GOMEMLIMIT).
-func (s *sweep) limitMemory() (release func()) {
+// limitMemory bounds the memory of a sweep and its reports, unless whoever runs it
+// has set how (GOGC, GOMEMLIMIT). It is called when all is made that grows with
+// the targets: that stays, and is no garbage.
+func (s *sweep) limitMemory() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
-		return func() {}
+		return
 	}
 	var now runtime.MemStats
-	runtime.ReadMemStats(&now) // a plan of many names stays all the time
+	runtime.ReadMemStats(&now)
 	limit := debug.SetMemoryLimit(int64(now.HeapAlloc) + sweepMemory)
 	percent := 100
 	if s.f.probe.text == "port" {
 		percent = debug.SetGCPercent(quietGC)
 	}
-	return func() {
+	s.unlimit = func() {
 		debug.SetMemoryLimit(limit)
 		debug.SetGCPercent(percent)
 	}

@@ -57,6 +57,7 @@ type sweep struct {
 	tally   tally
 	engine  *connect.Engine
 	talking atomic.Int64          // conversations that are held now
+	unlimit func()                // ends what limitMemory began
 	shared  map[hostPort][]uint32 // numbers of the names that lead to one endpoint, if several do
 
 	noteMu sync.Mutex // guards following
@@ -66,7 +67,7 @@ type sweep struct {
 // runScan is `smtpsweep scan`: everything is checked before anything is sent
 // or written, then the run is journalled, and the reports are a fold of the journal.
 func runScan(u *ui, f *scanFlags, flags *pflag.FlagSet, specs []string, hooks sweepHooks) error {
-	s := &sweep{u: u, f: f, flags: flags, hooks: hooks, specs: specs, noted: map[string]bool{}, started: time.Now()}
+	s := &sweep{u: u, f: f, flags: flags, hooks: hooks, specs: specs, noted: map[string]bool{}, unlimit: func() {}, started: time.Now()}
 	ctx, stop := withSignals(context.Background())
 	defer stop()
 	done, err := await(ctx.scan, func() error { return s.prepare(ctx.scan) })
@@ -106,7 +107,7 @@ func (s *sweep) perform(ctx signals) error {
 	if err := s.outputs.begin(s.writer, s.header(), s.f.resume); err != nil {
 		return err
 	}
-	defer s.limitMemory()()
+	defer func() { s.unlimit() }()
 	var err error
 	if !finished {
 		err = s.run(ctx)
@@ -226,6 +227,7 @@ func (s *sweep) lookUp(ctx context.Context, servers []netip.AddrPort) error {
 func (s *sweep) run(ctx signals) error {
 	s.journalAnswers()
 	queue := pace.New(s.paceConfig(), s.targetSource())
+	s.limitMemory()
 	s.engine = &connect.Engine{
 		Timeout: s.f.timeout.d, Retries: cmp.Or(s.f.retries.n, -1), // its zero is the default
 		GreetingTimeout: s.f.greetingTimeout.d, Patience: s.f.patience.d,
