@@ -845,6 +845,39 @@ func TestSlowServersKeepTheirTimes(t *testing.T) {
 	})
 }
 
+func TestGreeterWaitsAndCatchesThoseWhoDoNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z, err := Start(t.Context(), Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer z.Close()
+		for _, pause := range []time.Duration{0, 5 * time.Second, 59 * time.Second} {
+			here, there := net.Pipe()
+			go z.ServeConn(there, Greeter(pause))
+			start := time.Now()
+			c := &client{t, z, here, bufio.NewReader(here), start}
+			c.want(c.reply(), "220 ")
+			if d := time.Since(start); d != max(pause, time.Millisecond) {
+				t.Errorf("greeted after %v, want %v", d, pause)
+			}
+			c.ehlo()
+			c.quit()
+			if got, want := len(Greeter(pause).Want.Findings), pause >= slowGreeting; (got == 1) != want {
+				t.Errorf("%v: %d findings", pause, got)
+			}
+		}
+		here, there := net.Pipe()
+		go z.ServeConn(there, Greeter(time.Minute))
+		io.WriteString(here, "EHLO client.example.org\r\n")
+		here.Close()
+		synctest.Wait()
+		if n := z.Counts().Pregreets; n != 1 {
+			t.Errorf("%d pregreets, want 1", n)
+		}
+	})
+}
+
 func TestLoadOfAnAddress(t *testing.T) {
 	z := open(t, quick)
 	mute, _ := Find("mute")

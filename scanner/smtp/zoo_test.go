@@ -52,6 +52,9 @@ func TestEveryAnimalOfTheZooIsSeenForWhatItIs(t *testing.T) {
 				conn, theirs := loopback(t)
 				wg.Go(func() {
 					r := talk(t, p, z, b, named, conn, theirs)
+					if words := notPlain(r.Service); words != "" {
+						t.Errorf("%s: not in plain words: %q", b.Name, words)
+					}
 					want := z.Want(b)
 					if diff := want.Diff(r, named); diff != nil {
 						t.Errorf("%s (named %t): %s\nerror: %s\n%s", b.Name, named, strings.Join(diff, "; "), r.Service.Err, transcript(r.Service))
@@ -72,6 +75,22 @@ func TestEveryAnimalOfTheZooIsSeenForWhatItIs(t *testing.T) {
 	if c := z.Counts(); c.Rude() != 0 {
 		t.Errorf("breaches of etiquette: %+v", c)
 	}
+}
+
+// notPlain returns what we say of a server in the words of Go's libraries, or "".
+func notPlain(s *scanner.Service) string {
+	said := []string{s.Err}
+	if s.TLS != nil {
+		said = append(said, s.TLS.Err, s.TLS.Note)
+	}
+	for _, text := range said {
+		for _, word := range []string{"tls: ", "x509: ", "local error", "remote error", "EOF", "i/o timeout", "%!"} {
+			if strings.Contains(text, word) {
+				return text
+			}
+		}
+	}
+	return ""
 }
 
 // transcript writes a conversation as people read it.
