@@ -19,6 +19,8 @@ import (
 const (
 	maxNames = 1000 // names kept of a certificate
 	maxText  = 1024 // bytes kept of a subject or issuer
+	// maxValues is how many values of one kind are written of either.
+	maxValues = 100
 	// minRSA is the smallest RSA key that is not called bad: 1024 bits are weak,
 	// yet no one is known to have broken one.
 	minRSA = 1024
@@ -170,11 +172,33 @@ func describe(t *scanner.TLS, leaf *x509.Certificate) (note string) {
 
 // nameText writes a distinguished name as RFC 2253 does, bounded.
 func nameText(name pkix.Name) string {
-	text := name.String()
+	text := short(name).String()
 	if len(text) > maxText {
 		text = strings.Clone(text[:maxText])
 	}
 	return text
+}
+
+// short cuts what a name has too much of before it is written, character by
+// character: a subject may have 200 KB.
+func short(name pkix.Name) pkix.Name {
+	cut := func(s string) string { return s[:min(len(s), maxText)] }
+	for _, values := range []*[]string{
+		&name.Country, &name.Organization, &name.OrganizationalUnit, &name.Locality,
+		&name.Province, &name.StreetAddress, &name.PostalCode,
+	} {
+		if len(*values) == 0 || len(*values) == 1 && len((*values)[0]) <= maxText {
+			continue
+		}
+		few := slices.Clone((*values)[:min(len(*values), maxValues)]) // the certificate's own stay as they are
+		for i := range few {
+			few[i] = cut(few[i])
+		}
+		*values = few
+	}
+	name.CommonName, name.SerialNumber = cut(name.CommonName), cut(name.SerialNumber)
+	name.Names = name.Names[:min(len(name.Names), maxValues)]
+	return name
 }
 
 // worth returns the verdict on a chain, from memory if it was met before.
