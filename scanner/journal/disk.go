@@ -12,6 +12,14 @@ import (
 // diskFile is a file on a disk.
 type diskFile struct{ *os.File }
 
+// Close gives up the lock and closes the file. A process that another part of
+// the program starts at this moment has the file for an instant, and with it the
+// lock, if it is not given up first.
+func (d diskFile) Close() error {
+	unlock(d.File) // what cannot be unlocked is unlocked by closing
+	return d.File.Close()
+}
+
 // Sync brings the data of the file to the disk.
 func (d diskFile) Sync() error { return dataSync(d.File) }
 

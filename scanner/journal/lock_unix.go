@@ -13,6 +13,13 @@ import (
 // noFollow makes opening a symbolic link an error.
 const noFollow = unix.O_NOFOLLOW
 
+// unlock gives up a lock, whoever else has the file open by inheritance.
+func unlock(f *os.File) {
+	if conn, err := f.SyscallConn(); err == nil {
+		conn.Control(func(fd uintptr) { unix.Flock(int(fd), unix.LOCK_UN) })
+	}
+}
+
 // lock locks f against other processes until it is closed. The lock dies with
 // the process. If another has it, the error wraps ErrLocked.
 func lock(f *os.File) error {

@@ -15,6 +15,11 @@ const noFollow = 0
 // readers must be able to read.
 const lockByte = 1 << 30 // high word of the offset
 
+// unlock gives up a lock: closing does so too, but in its own time.
+func unlock(f *os.File) {
+	windows.UnlockFileEx(windows.Handle(f.Fd()), 0, 1, 0, &windows.Overlapped{OffsetHigh: lockByte})
+}
+
 // lock locks f against other processes until it is closed. If another has it,
 // the error wraps ErrLocked.
 func lock(f *os.File) error {

@@ -50,13 +50,13 @@ func Resume(path string, cfg targets.Config) (*Writer, *Recovered, error) {
 		err = repair(path, f, size)
 	}
 	if err != nil {
-		f.Close()
+		diskFile{f}.Close()
 		return nil, nil, err
 	}
 	w := newWriter(path, diskFile{f}, size)
 	w.present, w.syncDir = presence(path, f), dirSync(path)
 	if w.preface, err = resumed(rec, size); err != nil {
-		f.Close()
+		diskFile{f}.Close()
 		return nil, nil, describe(path, err)
 	}
 	w.start()
