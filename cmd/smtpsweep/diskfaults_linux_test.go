@@ -70,7 +70,7 @@ func straced(t *testing.T, f fault, about string, args ...string) (p *process, l
 	t.Helper()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
-		if lab.Count(t, 0, 1, 1) == 1 {
+		if v := os.Getenv("SMTPSWEEP_LAB"); v == "require" || v == "long" {
 			t.Fatal(err)
 		}
 		t.Skip("no strace here: the faults of a file are tried in package journal only")

@@ -163,7 +163,7 @@ func TestResumingNamesTakesLittleMemory(t *testing.T) {
 		t.Errorf("%d rows, %v", rec.Names.Len(), rec.Counts)
 	}
 	const text = len("h0000000.example.org")
-	t.Logf("%.1f bytes a name, %d of them its text", each, text)
+	lab.Proof(t, "%.1f bytes a name, %d of them its text", each, text)
 	if most := 1.5 * (float64(text) + 12 + 4 + 6 + 4 + 1); each > most { // slices that grew have room to spare
 		t.Errorf("%.1f bytes a name, want at most %.1f", each, most)
 	}
@@ -210,7 +210,7 @@ func TestResumingAddressesTakesLittleMemory(t *testing.T) {
 	}
 	defer w.Close()
 	each := float64(int64(heap()-before)) / float64(n)
-	t.Logf("%.1f bytes an address", each)
+	lab.Proof(t, "%.1f bytes an address", each)
 	if rec.Done.Len() != (order.Len()+1)/2 || each > 16 {
 		t.Errorf("%d of %d are done; %.1f bytes an address, want at most 16", rec.Done.Len(), n, each)
 	}

@@ -301,7 +301,7 @@ func TestEveryPowerCutLeavesWhatWasSynced(t *testing.T) {
 		}
 		cuts += c.cuts
 	}
-	t.Logf("%d power cuts", cuts)
+	lab.Proof(t, "%d power cuts", cuts)
 }
 
 // resultsTwice counts the result records of endpoints that have one already.
