@@ -104,7 +104,8 @@ func afterFault(t *testing.T, log string) (wentOn time.Duration, calls []string,
 	for _, m := range logLine.FindAllStringSubmatch(string(text), -1) {
 		last, _ = strconv.ParseFloat(m[1], 64)
 		switch {
-		case happened && !strings.HasPrefix(m[2], "+++") && !strings.HasPrefix(m[2], "---"):
+		case happened && strings.Contains("+-?", m[2][:1]): // exits, signals, and what an exit cut short
+		case happened:
 			calls = append(calls, m[2])
 		case !happened && strings.Contains(m[2], "(INJECTED)"):
 			at, happened = last, true
