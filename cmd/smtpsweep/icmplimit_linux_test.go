@@ -34,7 +34,18 @@ func TestICMPLimits(t *testing.T) {
 		if says := " rejects there and does not say so each time, so "; !strings.Contains(ws.said, says) {
 			t.Errorf("does not say %q", says)
 		}
+		if lab.Count(t, 0, 0, 1) > 0 { // it takes half a minute
+			t.Run("slowly", func(t *testing.T) { checkSlowly(t, l) })
+		}
 	})
+}
+
+// checkSlowly does what smtpsweep explain icmp-limited says: then the router tells of everything.
+func checkSlowly(t *testing.T, l *lab.Lab) {
+	rows := startScan(t, l, "-p", "25", "--rate", "0.5", "10.64.255.0/28").rows(t)
+	if told, silent := (&wireScan{rows: rows}).rejected(l); told != 6 || silent != 0 {
+		t.Errorf("the router told of %d endpoints and of %d not, want 6 and none", told, silent)
+	}
 }
 
 // rejected returns of how many endpoints that the router rejects it told, and of how many not.

@@ -18,6 +18,8 @@ type port struct {
 	fd   int
 	ring []byte
 	at   int // the slot that is next
+
+	again int // frames sent once more, because the link had no room: it counts them as dropped
 }
 
 // A ring has 16,384 slots, each for a frame of an MTU of 1,500 and the kernel's header.
@@ -118,6 +120,7 @@ func (p *port) send(frame []byte) error {
 		_, err := unix.Write(p.fd, frame)
 		switch {
 		case errors.Is(err, unix.ENOBUFS):
+			p.again++
 			time.Sleep(100 * time.Microsecond)
 		case !errors.Is(err, unix.EINTR):
 			return err
