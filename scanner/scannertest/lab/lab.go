@@ -20,6 +20,7 @@
 //	                            10.20.10.1    rt1 --- tg0  10.20.10.2
 //	                            fd20:10::1                 fd20:10::2
 //	                                                       10.64.0.0/12, fd64::/64 and Config.AnyIP: every address answers
+//	Config.Wire:   sc0 --- wr0 (a process, see Lab.Wire) wr1 --- rt0
 //	10.30.0.7/24   ln0 --- sc1  ln (on-link): only Config.OnLink answer ARP and ND
 //	fd30::7/64
 //

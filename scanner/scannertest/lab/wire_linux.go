@@ -53,9 +53,9 @@ type Traffic struct {
 // A Wire is the link between the scanner and the router while its faults last.
 type Wire struct {
 	lab   *Lab
-	proc  *Proc
 	file  string
-	drops int // of the lab's links, before it began
+	drops int  // of the lab's links, before it began
+	over  bool // Stop was called
 }
 
 // A wireJob is what the process of a wire is told.
@@ -79,13 +79,12 @@ func (l *Lab) Wire(t *testing.T, f Faults) *Wire {
 	if err := l.startWire(wireJob{Faults: f, File: w.file}); err != nil {
 		t.Fatal(err)
 	}
-	w.proc = l.wire
 	var err error
 	if w.drops, err = l.linkDrops(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if w.proc != nil {
+		if !w.over {
 			w.Stop(t)
 		}
 	})
@@ -95,7 +94,7 @@ func (l *Lab) Wire(t *testing.T, f Faults) *Wire {
 // Stop makes the wire a perfect one again, and returns what passed it before.
 func (w *Wire) Stop(t *testing.T) (tr Traffic) {
 	t.Helper()
-	w.proc = nil
+	w.over = true
 	drops, err := w.lab.linkDrops()
 	if err := errors.Join(err, w.lab.stopWire(), w.lab.startWire(wireJob{})); err != nil {
 		t.Fatal(err)
