@@ -23,7 +23,7 @@ func TestICMPLimits(t *testing.T) {
 		if l.IPv6() {
 			specs, addrs6 = []string{some6.String()}, addressesOf(some6)
 		}
-		ws := scanOverWire(t, l, lab.Faults{}, lab.Count(t, 64, 1024, 16384), specs...)
+		ws := scanOverWire(t, l, lab.Faults{}, lab.Count(t, 64, 1024, 16384), 4, specs...)
 		ws.check(t, l, endpointsOf(append(ws.addrs, addrs6...), mailPorts...), checkRow)
 		told, silent := ws.rejected(l)
 		t.Logf("the router told of %d of the %d endpoints that it rejects", told, told+silent)
