@@ -54,6 +54,7 @@ type Engine struct {
 	Portable bool                      // use the portable engine on Linux too
 
 	outagePatience   time.Duration // see outage; 0 = a minute
+	noGuard          bool          // as if the kernel allowed none: see loop.guard
 	inFlight, parked atomic.Int64
 }
 

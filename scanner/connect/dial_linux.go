@@ -37,7 +37,7 @@ func (l *loop) dial(job scanner.Job) {
 		return
 	}
 	l.begin()
-	errno, err := l.connect(s)
+	errno, err := l.connectOnce(s)
 	switch {
 	case err != nil && errnoIn(err) == unix.EADDRNOTAVAIL && l.postpone(i, s): // Source is gone
 	case err != nil:
@@ -52,6 +52,19 @@ func (l *loop) dial(job scanner.Job) {
 			l.failed(i, s, unix.ENOMEM, 1) // or ENOSPC, too many watched: another shortage
 		}
 	}
+}
+
+// connectOnce is connect, or connectAlone for a dial that must be alone.
+func (l *loop) connectOnce(s *slot) (errno syscall.Errno, err error) {
+	switch {
+	case !l.guardless:
+		return l.connect(s)
+	case s.suspect():
+		return l.connectAlone(s)
+	}
+	l.alone.RLock()
+	defer l.alone.RUnlock()
+	return l.connect(s)
 }
 
 // connect sends the first SYN of a dial, from a socket of an earlier one if there
@@ -100,7 +113,7 @@ func (l *loop) sendSYN(fd int, to netip.AddrPort) syscall.Errno {
 // one machine, and reports whether the dial is over by it. Where answers take
 // their time it looks but now and then.
 func (l *loop) glance(i int32, s *slot) bool {
-	if l.misses > mostMisses && l.misses%mostMisses != 0 {
+	if l.misses > mostMisses && l.misses%mostMisses != 0 && !l.guardless {
 		l.misses++
 		return false
 	}
@@ -121,7 +134,9 @@ func (l *loop) glance(i int32, s *slot) bool {
 	l.tick(0)
 	l.misses = 0
 	l.opens = false
+	l.atOnce = true
 	l.settle(i, s, errno, unix.EPOLLERR)
+	l.atOnce = false
 	return s.phase != dialing
 }
 
@@ -178,6 +193,8 @@ func (l *loop) settle(i int32, s *slot, errno syscall.Errno, events uint32) {
 	}
 	state, repeated := tcpInfo(fd, &l.info)
 	switch {
+	case refused && s.suspect() && l.guardless:
+		l.judgeAlone(i, s)
 	case refused && s.suspect():
 		l.conclude(i, s, evidence{passage: passageRefused}, 1+repeated)
 	case refused && !l.believes(s):

@@ -3,6 +3,7 @@ package connect
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/smtpsweep/smtpsweep/scanner"
 	"github.com/smtpsweep/smtpsweep/scanner/scannertest/lab"
+	"github.com/smtpsweep/smtpsweep/targets"
 )
 
 // rejectOwn has this machine's own firewall stop what goes to a port of the lab's targets.
@@ -40,17 +42,23 @@ func TestOwnFirewallIsToldFromTheTargets(t *testing.T) {
 			as = append(as, addrsFrom("fd64::8", 8)...)
 		}
 		ts = append(ts, endpoints([]uint16{25, 465, 587, 588}, as...)...)
-		for _, o := range scan(t, &Engine{Timeout: 1900 * time.Millisecond}, ts...).all {
-			want := map[uint16]string{25: "firewall drops", 465: "refuses it with a TCP reset: its firewall", 26: "local proxy"}[o.Target.Port]
-			if want == "" {
-				checkTruth(t, l, []scanner.Observation{o})
-				continue
-			}
-			check(t, o, scanner.Unknown, scanner.LocalError)
-			if !strings.Contains(o.Err, want) || o.Attempts != 0 {
-				t.Errorf("%v: %d attempts, Err %q: want none, and %q", o.Target.AddrPort(), o.Attempts, o.Err, want)
+		check := func(all []scanner.Observation) {
+			t.Helper()
+			for _, o := range all {
+				want := map[uint16]string{25: "firewall drops", 465: "refuses it with a TCP reset: its firewall", 26: "local proxy"}[o.Target.Port]
+				if want == "" {
+					checkTruth(t, l, []scanner.Observation{o})
+					continue
+				}
+				check(t, o, scanner.Unknown, scanner.LocalError)
+				if !strings.Contains(o.Err, want) {
+					t.Errorf("%v: Err %q, want %q", o.Target.AddrPort(), o.Err, want)
+				}
 			}
 		}
+		check(scan(t, &Engine{Timeout: 1900 * time.Millisecond}, ts...).all)
+		ts = slices.DeleteFunc(ts, func(x targets.Target) bool { return x.Port == 25 || lab.ClassOf(x.Addr) > lab.Reset })
+		check(scan(t, &Engine{noGuard: true}, ts...).all)
 	})
 }
 
@@ -60,10 +68,12 @@ func TestOwnResetsOfManyAreLocalErrors(t *testing.T) {
 	lab.Run(t, lab.Config{Serve: true}, func(t *testing.T, l *lab.Lab) {
 		rejectOwn(t, l, 25, lab.Reset)
 		n := lab.Count(t, 1000, 3*mostGuards, 65_536)
-		all := scan(t, &Engine{Timeout: 1500 * time.Millisecond}, endpoints([]uint16{25}, addrsFrom("10.64.0.0", n)...)...).all
-		for _, o := range all {
-			if o.Reason != scanner.LocalError {
-				check(t, o, scanner.Unknown, scanner.LocalError)
+		ts := endpoints([]uint16{25}, addrsFrom("10.64.0.0", n)...)
+		for _, noGuard := range []bool{false, true} {
+			for _, o := range scan(t, &Engine{Timeout: 1500 * time.Millisecond, noGuard: noGuard}, ts...).all {
+				if o.Reason != scanner.LocalError {
+					check(t, o, scanner.Unknown, scanner.LocalError)
+				}
 			}
 		}
 	})

@@ -36,10 +36,15 @@ type loop struct {
 	events   [256]unix.EpollEvent
 	sockets  sockets
 	networks networks // see guard
-	paths    paths
-	misses   uint32       // dials since one whose answer was there when connect returned
-	opens    bool         // the last answer was an open port
-	eldest   atomic.Int64 // when the first of the parked connections was established: ns since base
+
+	guardless     bool // the kernel allows no guard: see connectAlone
+	atOnce        bool // the answer being seen to was there when connect returned
+	before, after count
+
+	paths  paths
+	misses uint32       // dials since one whose answer was there when connect returned
+	opens  bool         // the last answer was an open port
+	eldest atomic.Int64 // when the first of the parked connections was established: ns since base
 
 	// Buffers of system calls, so that a probe allocates nothing.
 	sa4  unix.RawSockaddrInet4
@@ -56,7 +61,7 @@ type loop struct {
 }
 
 func newLoop(r *run, env *surroundings) (*loop, error) {
-	l := &loop{run: r, env: env, now: time.Now(), slots: newSlots(), eventfd: -1}
+	l := &loop{run: r, env: env, now: time.Now(), slots: newSlots(), eventfd: -1, guardless: r.noGuard}
 	l.all = []*loop{l}
 	l.eldest.Store(math.MaxInt64)
 	if env != nil {

@@ -40,6 +40,7 @@ type run struct {
 	cancelled atomic.Bool
 	wake      func()         // wakes all loops
 	handed    sync.WaitGroup // connections handed over
+	alone     sync.RWMutex   // locked by a dial that must be alone
 
 	back atomic.Int64 // len(retried)
 	mu   sync.Mutex
