@@ -58,7 +58,7 @@ func faults(t *testing.T) (all []fault) {
 	all = []fault{
 		{"fdatasync", "EIO", 1, eio}, {"fdatasync", "EIO", 2, eio}, {"write", "EIO", 1, eio}, {"write", "EROFS", 3, erofs}, {"fsync", "EIO", 1, eio},
 	}
-	for n := 2; n <= lab.Count(t, 0, 4, 50); n++ {
+	for n := 2; n <= lab.Count(t, 0, 4, 10); n++ {
 		all = append(all, fault{"write", "EIO", n, eio}, fault{"write", "ENOSPC", n, enospc}, fault{"fdatasync", "EIO", n + 1, eio})
 	}
 	return all
