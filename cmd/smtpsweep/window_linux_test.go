@@ -130,7 +130,8 @@ func sweepWindows(t *testing.T, addrs ...netip.Addr) map[netip.Addr]*scanner.Res
 	err := run.Run(t.Context(), queue, func(r *scanner.Result) {
 		mu.Lock()
 		defer mu.Unlock()
-		rows[r.Target.Addr] = r
+		row := *r
+		rows[row.Target.Addr] = &row
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -53,7 +53,8 @@ func (c *menagerie) config() scannertest.Config {
 	if c.Scale == time.Second {
 		return scannertest.Config{}
 	}
-	return scannertest.Config{GreetPause: 300 * time.Millisecond, Drip: 20 * time.Millisecond}
+	// A greeting without an end is not over after 512 lines, but at the deadline.
+	return scannertest.Config{GreetPause: 300 * time.Millisecond, Drip: c.Deadline / 100}
 }
 
 // at returns what lives on the i-th address.
