@@ -27,7 +27,8 @@ const (
 
 // A pool is the portable engine: a goroutine for each connection, on net.Dialer.
 // It knows errno only: no sender of an ICMP message, so what errno cannot tell
-// apart is a local error. Attempts counts dials, because nobody counts the SYNs.
+// apart is a local error. Nor does it know whether a SYN left this machine: it
+// says so if a target is silent. Attempts counts dials, because nobody counts the SYNs.
 type pool struct {
 	*run
 	ctx    context.Context
@@ -163,6 +164,8 @@ func (p *pool) failed(job scanner.Job, ctx context.Context, err error, took time
 		obs.Err = localSentence(errno, job.Target.Addr.Is6())
 	case obs.State == scanner.Closed:
 		obs.RTT = took
+	case obs.Reason == scanner.NoResponse:
+		p.note("own-drop-unseen", "on this system the engine cannot see whether a firewall of this machine drops what it sends: no-response may be that, too")
 	}
 	if p.Source.IsValid() {
 		obs.Source = p.Source

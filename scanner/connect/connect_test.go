@@ -537,3 +537,25 @@ func inChild(t *testing.T) bool {
 	}
 	return false
 }
+
+// TestThePortableEngineSaysWhatItCannotSee: whether a SYN left this machine.
+func TestThePortableEngineSaysWhatItCannotSee(t *testing.T) {
+	r := newRun(&Engine{Portable: true}, simpleQueue{}, func(scanner.Observation) {})
+	notes := map[string]bool{}
+	r.Note = func(code, _ string) { notes[code] = true }
+	p := &pool{run: r, ctx: t.Context()}
+	p.acquire()
+	p.begin()
+	p.failed(scanner.Job{Target: target(netip.MustParseAddrPort("127.0.0.1:25")), Attempts: 1}, t.Context(), syscall.ETIMEDOUT, time.Second)
+	if !notes["own-drop-unseen"] {
+		t.Errorf("notes %v, want own-drop-unseen", notes)
+	}
+}
+
+// simpleQueue is empty.
+type simpleQueue struct{}
+
+func (simpleQueue) Next(time.Time) (scanner.Job, time.Duration, bool) { return scanner.Job{}, 0, false }
+func (simpleQueue) Done(scanner.Job)                                  {}
+func (simpleQueue) Retry(scanner.Job, time.Duration)                  {}
+func (simpleQueue) Wake(func())                                       {}
