@@ -52,6 +52,9 @@ func (n *neighborTable) room(now time.Time) bool {
 // full reports whether there was no place when the table was read last.
 func (n *neighborTable) full() bool { return n.family != 0 && n.entries >= n.most-n.most/tableFull }
 
+// pressed reports whether it was so full that the kernel looked for entries to give up.
+func (n *neighborTable) pressed() bool { return n.family != 0 && n.entries >= n.most/2 }
+
 // readNeighborTable returns how many entries the neighbour table of a family has, and
 // may have.
 func readNeighborTable(family byte) (entries, most int, err error) {

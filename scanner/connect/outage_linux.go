@@ -15,7 +15,8 @@ const (
 	outagePatience = time.Minute            // how long dials wait for this machine's network to come back
 	firstPause     = 250 * time.Millisecond // between two tries of it; doubled up to lastPause
 	lastPause      = 4 * time.Second
-	mostOutages    = 20 // that are waited for; a network that comes and goes must not keep a run for ever
+	mostGains      = 200 // links, addresses and routes that come back
+	mostOutages    = 20  // that are waited for; a network that comes and goes must not keep a run for ever
 )
 
 // An outage is what becomes of a run whose machine loses a link, an address or a route
@@ -32,11 +33,13 @@ type outage struct {
 	buf     [1 << 15]byte
 
 	lost  atomic.Int64   // when something was lost last: ns since the run's base; 0 = never
+	came  atomic.Int64   // when something came after that: perhaps the same
 	until atomic.Int64   // nobody dials before
 	never [2]atomic.Bool // dials failed like that before anything was lost; IPv4 and IPv6
 
 	mu     sync.Mutex // guards following
 	losses int
+	gains  int
 	mends  int
 	since  time.Duration // of the first dial that failed for it; 0 = none
 	pause  time.Duration
@@ -57,8 +60,12 @@ func (o *outage) lose(now time.Duration) {
 }
 
 // mend says that something came, perhaps what was lost: patience begins anew.
-func (o *outage) mend() {
+func (o *outage) mend(now time.Duration) {
 	o.mu.Lock()
+	if o.losses > 0 && o.gains < mostGains {
+		o.gains++
+		o.came.Store(int64(now))
+	}
 	mended := o.since != 0 && o.mends < mostOutages
 	if mended {
 		o.mends++
@@ -98,8 +105,8 @@ func (o *outage) wait(now time.Duration) time.Duration {
 	return time.Duration(o.until.Load()) - now
 }
 
-// waits puts a job back whose dial was silent while something was lost, because its answer
-// may have been lost with it, or failed since for want of a network. It reports
+// waits puts a job back whose dial was silent while something was lost, or until it came back,
+// because SYN or answer may have been lost with it, or failed since for want of a network. It reports
 // false if the dial is to be judged by its evidence.
 func (l *loop) waits(i int32, s *slot, e evidence, syns int) bool {
 	o, ip6 := l.env.outage, s.target.Addr.Is6()
@@ -114,7 +121,7 @@ func (l *loop) waits(i int32, s *slot, e evidence, syns int) bool {
 		return false
 	case lost == 0:
 		return false
-	case silent && lost >= s.since:
+	case silent && max(lost, o.came.Load()) >= s.since:
 		l.putBack(i, s, syns, firstPause)
 		return true
 	case fault, silent && e.passage == passageHeld, e.neighbor != neighborUnsaid && l.env.linkIsDown(s.target.Addr):
@@ -206,7 +213,7 @@ func (o *outage) drain(fd int, base time.Time) {
 			case lost:
 				o.lose(now)
 			case came:
-				o.mend()
+				o.mend(now)
 			}
 		}
 	}

@@ -183,7 +183,7 @@ func TestPauseGrowsAndPatienceEnds(t *testing.T) {
 	if !slices.IsSorted(pauses) || pauses[0] != firstPause || pauses[len(pauses)-1] != lastPause || now < outagePatience {
 		t.Errorf("pauses %v until %v", pauses, now)
 	}
-	o.mend()
+	o.mend(now)
 	if _, ok := o.fault(false, now); !ok || o.wait(now) != firstPause {
 		t.Errorf("after it was mended: waits %v, want %v", o.wait(now), firstPause)
 	}

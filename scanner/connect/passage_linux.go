@@ -53,7 +53,7 @@ func (l *loop) judgeSilence(s *slot, e *evidence) {
 		if l.now.Sub(l.base)-time.Duration(s.since) >= neighborFails {
 			e.neighbor = neighborFailed
 		}
-	case l.env.neighbors(s.target).full():
+	case l.env.neighbors(s.target).pressed():
 		e.passage = passageCrowded
 	}
 }

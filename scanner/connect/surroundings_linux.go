@@ -259,11 +259,11 @@ func (n *neighbors) tooSoon(now time.Time) bool {
 	return last >= 0 && now.Sub(n.recent[last].at) < neighborSpan/time.Duration(n.most)
 }
 
-// full reports whether the kernel's table was full a moment ago.
-func (n *neighbors) full() bool {
+// pressed reports whether the kernel's table was short of place a moment ago.
+func (n *neighbors) pressed() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.table.full()
+	return n.table.pressed()
 }
 
 // settled says that a dial that was admitted has ended.
