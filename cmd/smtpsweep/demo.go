@@ -27,19 +27,21 @@ const (
 
 func newDemo(u *ui) *cobra.Command {
 	var flags outputFlags
+	all := false
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Sweep a zoo of mail servers, good and bad, that runs inside the process",
 		Long: `Starts a zoo of mail servers on loopback ports, good ones and every kind of bad
 one, and sweeps it with exactly the code of "smtpsweep scan". Nothing leaves
 this machine. At the end every row is compared with what the server really is.`,
-		Example: "  smtpsweep demo\n  smtpsweep demo -o zoo.csv -o zoo.xml",
+		Example: "  smtpsweep demo\n  smtpsweep demo --all -o zoo.csv -o zoo.xml",
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return runDemo(u, flags)
+			return runDemo(u, flags, all)
 		},
 	}
 	flags.register(cmd.Flags())
+	cmd.Flags().BoolVar(&all, "all", false, "the servers too that are hardly met outside of a laboratory")
 	completeOutput(cmd)
 	return cmd
 }
@@ -58,7 +60,7 @@ func (r *resident) compare(want scannertest.Want, row *scanner.Result) {
 	r.looksGood = !r.behaviour.Good && want.Service == scanner.KindSMTP && want.Trust == scanner.TrustTrusted && len(want.Findings) == 0
 }
 
-func runDemo(u *ui, out outputFlags) error {
+func runDemo(u *ui, out outputFlags, all bool) error {
 	out.apply(u)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -67,7 +69,7 @@ func runDemo(u *ui, out outputFlags) error {
 		return fail(exitEnvironment, "%w", err)
 	}
 	defer zoo.Close()
-	residents, err := moveIn(zoo)
+	residents, err := moveIn(zoo, all)
 	if err != nil {
 		return err
 	}
@@ -102,11 +104,14 @@ func runDemo(u *ui, out outputFlags) error {
 	return judgeDemo(u, residents, zoo.Counts())
 }
 
-// moveIn starts a server of every kind.
-func moveIn(zoo *scannertest.Zoo) (map[netip.AddrPort]*resident, error) {
+// moveIn starts a server of every kind, or of all that are not rare.
+func moveIn(zoo *scannertest.Zoo, all bool) (map[netip.AddrPort]*resident, error) {
 	residents := map[netip.AddrPort]*resident{}
-	for i, b := range scannertest.Behaviours() {
-		at, err := zoo.Listen(fmt.Sprintf("127.0.0.1:%d", demoPorts+i), b)
+	for _, b := range scannertest.Behaviours() {
+		if b.Rare && !all {
+			continue
+		}
+		at, err := zoo.Listen(fmt.Sprintf("127.0.0.1:%d", demoPorts+len(residents)), b)
 		if err != nil { // taken: any other port will do
 			at, err = zoo.Listen("127.0.0.1:0", b)
 		}

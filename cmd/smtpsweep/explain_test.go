@@ -77,7 +77,7 @@ func TestExplainKnowsTheWordsOfTheZoosTable(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "zoo.md")
 	var out, said bytes.Buffer
-	if code := run([]string{"demo", "-o", path}, newUI(strings.NewReader(""), &out, &said)); code != exitDone {
+	if code := run([]string{"demo", "--all", "-o", path}, newUI(strings.NewReader(""), &out, &said)); code != exitDone {
 		t.Fatalf("demo: exit code %d: %s", code, said.String())
 	}
 	text, err := os.ReadFile(path)

@@ -19,6 +19,7 @@ type Behaviour struct {
 	Role targets.Role // how it expects to be spoken to
 	Want Want         // the truth about it
 	Good bool         // nothing is wrong with it, and nothing is odd
+	Rare bool         // hardly met outside of a laboratory
 	// Serve talks to one client. It returns when the conversation is over, and
 	// when conn is closed under it; the zoo closes conn afterwards.
 	Serve func(conn net.Conn, z *Zoo)
@@ -111,7 +112,15 @@ func (z *Zoo) Want(b Behaviour) Want {
 // refuse or are slow, those whose encryption is wrong, those that break the
 // protocol, and those that are not mail servers.
 func Behaviours() []Behaviour {
-	return slices.Concat(good(), unwilling(), encryption(), protocol(), certificates(), malformed(), greetings(), replies(), hostile(), others())
+	return slices.Concat(good(), unwilling(), encryption(), rare(protocol()), certificates(), malformed(), rare(greetings()), rare(replies()), hostile(), others())
+}
+
+// rare says of behaviours that they are rare.
+func rare(all []Behaviour) []Behaviour {
+	for i := range all {
+		all[i].Rare = true
+	}
+	return all
 }
 
 // Find returns the behaviour of that name. The zero Behaviour, which closes

@@ -46,7 +46,7 @@ func certificates() []Behaviour {
 		presents(CertNegativeSerial, "Its certificate has a number below zero, which some software refuses.", trusted("Postfix")),
 		presents(CertUnparsable, "Its certificate is not one that software can read.", bad),
 		presents(CertChain100, "It sends 99 certificates too many.", trusted("Postfix")),
-	}, weak(), unreadable(), large())
+	}, rare(weak()), rare(unreadable()), rare(large()))
 }
 
 // weak returns the servers whose certificate is well-formed and worth nothing.
