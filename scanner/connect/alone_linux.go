@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Some kernels allow no guard without privilege. There, a reset that is there when connect
@@ -86,17 +88,17 @@ func (l *loop) connectAlone(s *slot) (errno syscall.Errno, err error) {
 	return errno, err
 }
 
-// judgeAlone sees to a dial alone that was refused.
-func (l *loop) judgeAlone(i int32, s *slot) {
+// judgeAlone sees to a dial alone that was refused, after so many SYNs.
+func (l *loop) judgeAlone(i int32, s *slot, syns int) {
 	before, after := l.before, l.after
 	elsewhere := after.sent - before.sent - (after.loopback - before.loopback)
 	switch {
 	case !l.atOnce, !before.ok, after.loopback == before.loopback, elsewhere > 0 && s.dials >= mostAlone:
 		l.networks.set(s.target, l.now.Sub(l.base)+vouchedFor)
-		l.refused(i, s)
+		l.conclude(i, s, evidence{errno: unix.ECONNREFUSED}, syns)
 	case elsewhere == 0:
-		l.conclude(i, s, evidence{passage: passageRefused}, 1)
+		l.conclude(i, s, evidence{passage: passageRefused}, syns)
 	default:
-		l.again(i, s, 1)
+		l.again(i, s, syns)
 	}
 }

@@ -194,7 +194,7 @@ func (l *loop) settle(i int32, s *slot, errno syscall.Errno, events uint32) {
 	state, repeated := tcpInfo(fd, &l.info)
 	switch {
 	case refused && s.suspect() && l.guardless:
-		l.judgeAlone(i, s)
+		l.judgeAlone(i, s, 1+repeated)
 	case refused && s.suspect():
 		l.conclude(i, s, evidence{passage: passageRefused}, 1+repeated)
 	case refused && !l.believes(s):

@@ -180,3 +180,28 @@ func TestTheNeighbourTableIsAskedForItsRoom(t *testing.T) {
 		}
 	})
 }
+
+// TestAttemptsOfADialAloneAreTrue loses SYNs of dials that are repeated alone.
+func TestAttemptsOfADialAloneAreTrue(t *testing.T) {
+	t.Parallel()
+	lab.Run(t, lab.Config{}, func(t *testing.T, l *lab.Lab) {
+		l.DropRandom(t, lab.Router, 30)
+		var as []netip.Addr
+		for i := range 40 { // each network is doubted on its own
+			as = append(as, netip.AddrFrom4([4]byte{10, 64, byte(i), 1}))
+		}
+		seen := l.Capture(t, lab.Scanner, "sc0")
+		all := scan(t, &Engine{noGuard: true}, endpoints([]uint16{25}, as...)...).all
+		sent := map[netip.Addr]int{}
+		for _, s := range seen.Stop(t) {
+			if s.Flags == lab.SYN {
+				sent[s.To.Addr()]++
+			}
+		}
+		for _, o := range all {
+			if to := o.Target.Addr; o.Attempts != sent[to] {
+				t.Errorf("%v (%s): %d attempts, and %d SYNs were sent", to, o.Reason, o.Attempts, sent[to])
+			}
+		}
+	})
+}
