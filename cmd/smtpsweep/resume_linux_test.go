@@ -589,7 +589,8 @@ func TestExclusionsOfAResumeHoldForTheNext(t *testing.T) {
 	p := launch(t, nil, nil, "scan", "--resume", path, "--exclude", mute.Addr().String(), "--rate", "5")
 	awaitTrue(t, "the resumed run is under way", func() bool {
 		text, _ := os.ReadFile(path)
-		return bytes.Contains(text, []byte(`{"type":"resume"`))
+		_, record, ok := bytes.Cut(text, []byte(`{"type":"resume"`))
+		return ok && bytes.Contains(record, []byte("\n")) // all of it is there
 	})
 	p.kill()
 	if code, _, said := invoke(t, append([]string{"scan", "--resume", path, "--rate", "1000"}, hasty...)...); code != 0 {

@@ -403,10 +403,13 @@ func sourceTowards(addr netip.Addr) netip.Addr {
 // two repetitions, or for three where the kernel does not double the wait (Linux
 // 6.5, tcp_syn_linear_timeouts); a machine too busy to end the wait in time lets
 // the kernel repeat it more often. What an ICMP message says is asked again,
-// unless it is our own kernel's about a neighbour. That the numbers are true is
-// checkAttempts' affair.
+// unless it is our own kernel's about a neighbour; where nobody uses the address
+// none leaves at all, and the kernel tries until it knows. That the numbers are
+// true is checkAttempts' affair.
 func attemptsOf(truth lab.Expect) (least, most int) {
 	switch {
+	case truth.Reason == "no-neighbor" && !truth.From.IsValid():
+		return 1, 8
 	case truth.State == "filtered" && !truth.From.IsValid():
 		return 3, 8
 	case truth.From.IsValid() && truth.Reason != "no-neighbor":
