@@ -26,7 +26,8 @@
 //
 // Everything the scanner sends that is not on-link goes to the router, which
 // answers "net unreachable" for what it has no route to. [Lab.Wire] puts loss,
-// delay, reordering and duplication between the two.
+// delay, reordering and duplication between the two. [RunPath] makes a network with
+// three routers in a row instead, and filters at each.
 //
 // It works on Linux only; elsewhere Run skips the test. Files that use a [Lab]
 // carry the build tag linux.

@@ -38,12 +38,6 @@ func (l *Lab) Config() Config { return l.cfg }
 
 // build makes the network around this process.
 func build(t *testing.T, cfg Config) (*Lab, error) {
-	if err := errors.Join(cutOff(), cfg.valid()); err != nil {
-		return nil, err
-	}
-	_, err := os.Stat("/proc/sys/net/ipv6")
-	l := &Lab{cfg: cfg, ip6: err == nil, namespaces: map[string]*namespace{Scanner: {name: Scanner, pidfd: -1}}}
-	t.Cleanup(func() { l.close(t) })
 	names := append([]string{Router, Target}, cfg.Hosts...)
 	if len(cfg.OnLink) > 0 {
 		names = append(names, OnLink)
@@ -51,6 +45,26 @@ func build(t *testing.T, cfg Config) (*Lab, error) {
 	if cfg.Wire {
 		names = append(names, Middle)
 	}
+	l, err := enclose(t, cfg, names...)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range []func() error{l.sysctls, l.links, l.hosts, l.routes, l.rules, l.serve, l.perfectWire, l.awaitUp} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// enclose makes a lab of this process and fresh namespaces, not joined yet.
+func enclose(t *testing.T, cfg Config, names ...string) (*Lab, error) {
+	if err := errors.Join(cutOff(), cfg.valid()); err != nil {
+		return nil, err
+	}
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	l := &Lab{cfg: cfg, ip6: err == nil, namespaces: map[string]*namespace{Scanner: {name: Scanner, pidfd: -1}}}
+	t.Cleanup(func() { l.close(t) })
 	for _, name := range names {
 		if l.namespaces[name] != nil {
 			return nil, fmt.Errorf("two namespaces are named %q", name)
@@ -60,11 +74,6 @@ func build(t *testing.T, cfg Config) (*Lab, error) {
 			return nil, err
 		}
 		l.namespaces[name] = n
-	}
-	for _, step := range []func() error{l.sysctls, l.links, l.hosts, l.routes, l.rules, l.serve, l.perfectWire, l.awaitUp} {
-		if err := step(); err != nil {
-			return nil, err
-		}
 	}
 	return l, nil
 }
@@ -155,13 +164,24 @@ func (l *Lab) sysctls() error {
 			}
 		}
 	}
-	if err := l.sysctl(Router, "net/ipv4/conf/all/forwarding", "1"); err != nil {
-		return err
-	}
-	if l.ip6 {
-		return l.sysctl(Router, "net/ipv6/conf/all/forwarding", "1")
+	for _, ns := range []string{Router, R1, R2, R3} {
+		if err := l.forward(ns); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// forward makes a namespace a router, if there is one of this name.
+func (l *Lab) forward(ns string) error {
+	if l.namespaces[ns] == nil {
+		return nil
+	}
+	err := l.sysctl(ns, "net/ipv4/conf/all/forwarding", "1")
+	if l.ip6 {
+		err = errors.Join(err, l.sysctl(ns, "net/ipv6/conf/all/forwarding", "1"))
+	}
+	return err
 }
 
 // backlog lets a burst of thousands of connects find room. Kernels on which these belong

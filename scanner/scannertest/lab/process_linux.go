@@ -29,6 +29,7 @@ const (
 	enterMode  = "smtpsweep-lab-enter"  // PID PATH ARGV0 ARGS...: run a program in the namespace of a process
 	funcMode   = "smtpsweep-lab-func"   // NAME ARGS...: run a registered function
 	noCapsMode = "smtpsweep-lab-nocaps" // PATH ARGV0 ARGS...: run a program without capabilities
+	nobodyMode = "smtpsweep-lab-nobody" // the same, as another user than root
 )
 
 // Main runs the tests of a package and returns the exit code. TestMain calls it before
@@ -48,7 +49,11 @@ func Main(m *testing.M) int {
 	case funcMode:
 		err = funcMain(args)
 	case noCapsMode:
-		err = noCapsMain(args)
+		if err = dropCaps(); err == nil {
+			err = execProgram(args)
+		}
+	case nobodyMode:
+		err = nobodyMain(args)
 	default:
 		defer removeBinary()
 		return m.Run()
@@ -139,9 +144,9 @@ func funcMain(args []string) error {
 	return nil
 }
 
-// noCapsMain drops every capability for good and becomes a program. User 0
+// dropCaps drops every capability of this thread for good. User 0
 // would get them back by exec: the empty bounding set and NOROOT see to that.
-func noCapsMain(args []string) error {
+func dropCaps() error {
 	runtime.LockOSThread()
 	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
@@ -159,7 +164,52 @@ func noCapsMain(args []string) error {
 	if err := unix.Capset(&hdr, &none[0]); err != nil {
 		return fmt.Errorf("drop capabilities: %w", err)
 	}
-	return execProgram(args)
+	return nil
+}
+
+// nobodyID is a user and group that owns nothing.
+const nobodyID = 65534
+
+// nobodyMain drops root and every capability, and becomes a program, which may be where
+// only root can look for it.
+func nobodyMain(args []string) error {
+	fd, err := unix.Open(args[0], unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: args[0], Err: err}
+	}
+	if os.Geteuid() == 0 {
+		err = errors.Join(syscall.Setgroups([]int{}), syscall.Setresgid(nobodyID, nobodyID, nobodyID))
+		if err != nil {
+			return fmt.Errorf("become group %d: %w", nobodyID, err)
+		}
+		runtime.LockOSThread()
+		if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil { // to empty the bounding set
+			return fmt.Errorf("keep capabilities for a moment: %w", err)
+		}
+		if err := syscall.Setresuid(nobodyID, nobodyID, nobodyID); err != nil {
+			return fmt.Errorf("become user %d: %w", nobodyID, err)
+		}
+	}
+	if err := dropCaps(); err != nil {
+		return err
+	}
+	return execFile(fd, args)
+}
+
+// execFile replaces this process by an open program: PATH ARGV0 ARGS...
+func execFile(fd int, args []string) error {
+	argv, err := syscall.SlicePtrFromStrings(args[1:])
+	if err != nil {
+		return err
+	}
+	env, err := syscall.SlicePtrFromStrings(os.Environ())
+	if err != nil {
+		return err
+	}
+	var empty byte
+	_, _, errno := unix.RawSyscall6(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)),
+		uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&env[0])), unix.AT_EMPTY_PATH, 0)
+	return &os.PathError{Op: "exec", Path: args[0], Err: errno}
 }
 
 // capabilities(7), "The securebits flags".
@@ -171,7 +221,14 @@ const (
 // NoCaps makes a command run without any capability, as for an ordinary user,
 // with its user number and so its files unchanged. Call it after the command is complete but for
 // Stdin, Stdout, Stderr, Dir and Env.
-func NoCaps(cmd *exec.Cmd) *exec.Cmd {
+func NoCaps(cmd *exec.Cmd) *exec.Cmd { return without(cmd, noCapsMode) }
+
+// Nobody is like NoCaps, and where the lab is root's the command runs as user 65534, who
+// can write only where all may: give it a folder for its journals that it can reach.
+func Nobody(cmd *exec.Cmd) *exec.Cmd { return without(cmd, nobodyMode) }
+
+// without makes a command run with less, in one of the modes for it.
+func without(cmd *exec.Cmd, mode string) *exec.Cmd {
 	self, err := os.Executable()
 	if err != nil {
 		cmd.Err = err
@@ -179,10 +236,10 @@ func NoCaps(cmd *exec.Cmd) *exec.Cmd {
 	}
 	if len(cmd.Args) > 2 && cmd.Args[0] == enterMode {
 		// First enter the namespace, which needs them, then drop.
-		cmd.Args = slices.Concat(cmd.Args[:2], []string{self, noCapsMode}, cmd.Args[2:])
+		cmd.Args = slices.Concat(cmd.Args[:2], []string{self, mode}, cmd.Args[2:])
 		return cmd
 	}
-	cmd.Args = slices.Concat([]string{noCapsMode, cmd.Path}, cmd.Args)
+	cmd.Args = slices.Concat([]string{mode, cmd.Path}, cmd.Args)
 	cmd.Path = self
 	return cmd
 }
@@ -284,7 +341,12 @@ type Proc struct {
 // returns when it has called Ready. It is stopped when t ends.
 func (l *Lab) Start(t *testing.T, ns, name string, args ...string) *Proc {
 	t.Helper()
-	p, err := l.start(ns, name, args...)
+	return l.started(t, ns, name, nil, args)
+}
+
+func (l *Lab) started(t *testing.T, ns, name string, as func(*exec.Cmd) *exec.Cmd, args []string) *Proc {
+	t.Helper()
+	p, err := l.startAs(ns, name, as, args)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,13 +359,27 @@ func (l *Lab) Start(t *testing.T, ns, name string, args ...string) *Proc {
 	return p
 }
 
+// StartNobody is like Start, for an ordinary user without capabilities: see Nobody.
+func (l *Lab) StartNobody(t *testing.T, ns, name string, args ...string) *Proc {
+	t.Helper()
+	return l.started(t, ns, name, Nobody, args)
+}
+
 func (l *Lab) start(ns, name string, args ...string) (*Proc, error) {
+	return l.startAs(ns, name, nil, args)
+}
+
+// startAs starts a registered function; as changes the command, if it is not nil.
+func (l *Lab) startAs(ns, name string, as func(*exec.Cmd) *exec.Cmd, args []string) (*Proc, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	cmd := &exec.Cmd{Path: self, Args: slices.Concat([]string{funcMode, name}, args), WaitDelay: 5 * time.Second}
 	l.enter(cmd, ns)
+	if as != nil {
+		as(cmd)
+	}
 	p := &Proc{cmd: cmd, done: make(chan struct{})}
 	p.out.ready = make(chan struct{})
 	cmd.Stdout, cmd.Stderr = &p.out, &p.out
