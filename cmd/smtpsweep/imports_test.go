@@ -16,14 +16,15 @@ var mayImport = map[string][]string{
 	"targets":                 {},
 	"scanner":                 {"targets"},
 	"scanner/pace":            {"scanner", "targets"},
-	"scanner/connect":         {"scanner", "targets"},
+	"scanner/recverr":         {"scanner", "targets"},
+	"scanner/connect":         {"scanner", "scanner/recverr", "targets"},
 	"scanner/smtp":            {"scanner", "targets"},
 	"scanner/explain":         {},
 	"scanner/journal":         {"scanner", "targets"},
 	"scanner/scannertest":     {"scanner", "targets"},
 	"scanner/scannertest/lab": {},
 	"report":                  {"scanner", "scanner/journal", "targets"},
-	"cmd/smtpsweep":           {"report", "scanner", "scanner/connect", "scanner/explain", "scanner/journal", "scanner/pace", "scanner/scannertest", "scanner/smtp", "targets"},
+	"cmd/smtpsweep":           {"report", "scanner", "scanner/connect", "scanner/explain", "scanner/journal", "scanner/pace", "scanner/recverr", "scanner/scannertest", "scanner/smtp", "targets"},
 }
 
 // mayUse lists outside modules that are let in through few places only.

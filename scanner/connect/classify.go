@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/smtpsweep/smtpsweep/scanner"
+	"github.com/smtpsweep/smtpsweep/scanner/recverr"
 )
 
 // evidence is what a dial that did not succeed left behind.
@@ -45,7 +46,7 @@ func classify(e evidence) (scanner.State, scanner.Reason) {
 	if !e.icmp.From.IsValid() {
 		return classifyErrno(e)
 	}
-	reason := icmpReason(e.icmp)
+	reason := recverr.Reason(e.icmp)
 	if reason == "" {
 		return scanner.Unknown, ""
 	}
@@ -72,68 +73,6 @@ func classifyErrno(e evidence) (scanner.State, scanner.Reason) {
 		return scanner.Filtered, scanner.NoResponse
 	}
 	return scanner.Unknown, scanner.LocalError
-}
-
-// icmpReason returns what an ICMP message says, or "" if it is no answer to a SYN.
-func icmpReason(m scanner.ICMP) scanner.Reason {
-	if m.From.Is4() {
-		return icmp4Reason(m.Type, m.Code)
-	}
-	return icmp6Reason(m.Type, m.Code)
-}
-
-// icmp4Reason knows RFC 792, RFC 1122 (3.2.2.1) and RFC 1812 (5.2.7.1).
-func icmp4Reason(typ, code uint8) scanner.Reason {
-	switch typ {
-	case 3: // destination unreachable
-		return icmp4Unreachable(code)
-	case 11: // time exceeded
-		return scanner.TimeExceeded
-	case 12: // parameter problem: somebody cannot make sense of the packet
-		return scanner.ProtoUnreach
-	}
-	return "" // source quench, redirect
-}
-
-func icmp4Unreachable(code uint8) scanner.Reason {
-	switch code {
-	case 1, 7, 8, 12: // host: unreachable, unknown, isolated, for this type of service
-		return scanner.HostUnreach
-	case 2:
-		return scanner.ProtoUnreach
-	case 3:
-		return scanner.PortUnreach
-	case 4: // fragmentation needed: the kernel sends smaller packets
-		return ""
-	case 9:
-		return scanner.NetProhibited
-	case 10:
-		return scanner.HostProhibited
-	case 13, 14, 15: // prohibited by filtering; precedence violation and cutoff
-		return scanner.AdminProhibited
-	}
-	return scanner.NetUnreach // 0, 5 source route failed, 6 unknown, 11 for this type of service, and the unassigned
-}
-
-// icmp6Reason knows RFC 4443, section 3, and RFC 8883.
-func icmp6Reason(typ, code uint8) scanner.Reason {
-	switch typ {
-	case 1: // destination unreachable
-		switch code {
-		case 1, 5, 6: // prohibited, source address failed policy, reject route
-			return scanner.AdminProhibited
-		case 3, 8: // address unreachable, headers too long
-			return scanner.HostUnreach
-		case 4:
-			return scanner.PortUnreach
-		}
-		return scanner.NetUnreach // 0 no route, 2 beyond scope, 7 source routing header, and the unassigned
-	case 3: // time exceeded
-		return scanner.TimeExceeded
-	case 4: // parameter problem
-		return scanner.ProtoUnreach
-	}
-	return "" // 2: packet too big
 }
 
 // scarce reports whether an errno says that this machine ran out of something,

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/smtpsweep/smtpsweep/scanner"
+	"github.com/smtpsweep/smtpsweep/scanner/recverr"
 )
 
 // firstRepeat is when the first repetition of a SYN may have been sent; before
@@ -184,7 +185,7 @@ func (l *loop) settle(i int32, s *slot, errno syscall.Errno, events uint32) {
 	fd := int(s.fd)
 	var icmp scanner.ICMP
 	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
-		icmp = l.errs.read(fd)
+		icmp = l.errs.Last(fd)
 	}
 	refused := errno == unix.ECONNREFUSED && !icmp.From.IsValid()
 	if refused && l.age(s) < firstRepeat && l.believes(s) && !s.suspect() {
@@ -204,7 +205,7 @@ func (l *loop) settle(i int32, s *slot, errno syscall.Errno, events uint32) {
 		l.established(i, s, 1+repeated, events, false)
 	case errno == unix.ECONNRESET, errno == unix.EPIPE:
 		l.established(i, s, 1+repeated, events, true) // and reset before we looked
-	case icmpReason(icmp) != "":
+	case recverr.Reason(icmp) != "":
 		l.unreachable(i, s, icmp, 1+repeated)
 	case errno != 0 && state != tcpSynSent && !icmp.From.IsValid():
 		l.conclude(i, s, evidence{errno: errno}, 1+repeated)
@@ -243,7 +244,7 @@ func (l *loop) unreachable(i int32, s *slot, icmp scanner.ICMP, syns int) {
 		l.vouch(s)
 	}
 	_, reason := classify(e)
-	if e.own && (reason == scanner.LocalError && icmpReason(icmp) == scanner.HostUnreach || reason == scanner.NoNeighbor && l.env.linkIsDown(s.target.Addr)) && l.postpone(i, s) {
+	if e.own && (reason == scanner.LocalError && recverr.Reason(icmp) == scanner.HostUnreach || reason == scanner.NoNeighbor && l.env.linkIsDown(s.target.Addr)) && l.postpone(i, s) {
 		return
 	}
 	if reason == scanner.NoNeighbor || s.learned != nil && !s.suspect() {
@@ -316,7 +317,7 @@ func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
 	if obs.Reason == scanner.LocalError {
 		obs.Err = localSentence(e.errno, s.target.Addr.Is6())
 		if obs.ICMP.From.IsValid() {
-			obs.Err = ownICMPSentence(icmpReason(obs.ICMP))
+			obs.Err = ownICMPSentence(recverr.Reason(obs.ICMP))
 		} else if e.neighbor == neighborUnsaid && e.passage != passageUnsaid {
 			obs.Err = passageSentence(e.passage)
 		}
@@ -345,7 +346,7 @@ func (l *loop) established(i int32, s *slot, syns int, events uint32, reset bool
 		if syns > 1 || !l.shelve(s) {
 			setLinger(fd, 0)
 		} else {
-			l.errs.read(fd) // what came after the handshake is not about the next dial
+			l.errs.Last(fd) // what came after the handshake is not about the next dial
 		}
 		l.drop(i, s)
 		l.finish(job, obs)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/smtpsweep/smtpsweep/scanner"
+	"github.com/smtpsweep/smtpsweep/scanner/recverr"
 )
 
 const (
@@ -51,7 +52,7 @@ type loop struct {
 	sa6  unix.RawSockaddrInet6
 	info unix.TCPInfo
 	name unix.RawSockaddrAny
-	errs errorQueue
+	errs recverr.Queue
 
 	epoll, eventfd int
 	notified       atomic.Bool // woken since the queue was asked

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/smtpsweep/smtpsweep/scanner"
+	"github.com/smtpsweep/smtpsweep/scanner/recverr"
 )
 
 // States of a socket, from the kernel's net/tcp_states.h.
@@ -137,7 +137,7 @@ func localAddr(fd int, sa *unix.RawSockaddrAny) netip.AddrPort {
 	if errno != 0 {
 		return netip.AddrPort{}
 	}
-	return sockaddrAddrPort((*[unix.SizeofSockaddrAny]byte)(unsafe.Pointer(sa))[:min(size, unix.SizeofSockaddrAny)])
+	return recverr.AddrPort((*[unix.SizeofSockaddrAny]byte)(unsafe.Pointer(sa))[:min(size, unix.SizeofSockaddrAny)])
 }
 
 // A file is a connected socket in the runtime's poller. It implements stream.
@@ -170,28 +170,6 @@ func setConversing(fd int, ip6 bool) {
 	}
 	setInt(fd, level, recvErr, 0)
 	setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-}
-
-// An errorQueue is the buffer that error queues are read into.
-type errorQueue struct {
-	msg unix.Msghdr
-	oob [512]byte
-}
-
-// read returns the last ICMP message in a socket's error queue, and empties it.
-func (q *errorQueue) read(fd int) (last scanner.ICMP) {
-	for range 16 { // more than one is rare, and each is one SYN answered
-		q.msg = unix.Msghdr{Control: &q.oob[0]}
-		q.msg.SetControllen(len(q.oob))
-		_, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&q.msg)), unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
-		if errno != 0 {
-			return last
-		}
-		if m, ok := parseErrorQueue(q.oob[:min(int(q.msg.Controllen), len(q.oob))]); ok {
-			last = m
-		}
-	}
-	return last
 }
 
 // pollTimeout turns a wait into milliseconds for epoll, rounded up.
