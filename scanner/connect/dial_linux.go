@@ -58,7 +58,7 @@ func (l *loop) dial(job scanner.Job) {
 // connectOnce is connect, or connectAlone for a dial that must be alone.
 func (l *loop) connectOnce(s *slot) (errno syscall.Errno, err error) {
 	switch {
-	case !l.guardless:
+	case !l.guardless.Load():
 		return l.connect(s)
 	case s.suspect():
 		return l.connectAlone(s)
@@ -114,7 +114,7 @@ func (l *loop) sendSYN(fd int, to netip.AddrPort) syscall.Errno {
 // one machine, and reports whether the dial is over by it. Where answers take
 // their time it looks but now and then.
 func (l *loop) glance(i int32, s *slot) bool {
-	if l.misses > mostMisses && l.misses%mostMisses != 0 && !l.guardless {
+	if l.misses > mostMisses && l.misses%mostMisses != 0 && !l.guardless.Load() {
 		l.misses++
 		return false
 	}
@@ -194,7 +194,7 @@ func (l *loop) settle(i int32, s *slot, errno syscall.Errno, events uint32) {
 	}
 	state, repeated := tcpInfo(fd, &l.info)
 	switch {
-	case refused && s.suspect() && l.guardless:
+	case refused && s.suspect() && l.guardless.Load():
 		l.judgeAlone(i, s, 1+repeated)
 	case refused && s.suspect():
 		l.conclude(i, s, evidence{passage: passageRefused}, 1+repeated)

@@ -50,7 +50,7 @@ const (
 // guard gives a socket a guard, or takes it away, as its target needs. It is
 // called before the SYN.
 func (l *loop) guard(s *slot) {
-	if l.guardless {
+	if l.guardless.Load() {
 		return
 	}
 	if s.suspect() {
@@ -69,7 +69,7 @@ func (l *loop) guard(s *slot) {
 		code := guardCode
 		program := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
 		if unix.SetsockoptSockFprog(int(s.fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program) != nil {
-			l.guardless = true
+			l.guardless.Store(true)
 			return
 		}
 		l.sockets.setGuarded(s.fd, true)
@@ -86,21 +86,21 @@ func (l *loop) unguard(s *slot) {
 
 // vouch says that a SYN to a slot's target did leave this machine, if it was guarded.
 func (l *loop) vouch(s *slot) {
-	if now := l.now.Sub(l.base); (l.guardless || l.sockets.guarded(s.fd)) && !l.networks.vouched(s.target, now) {
+	if now := l.now.Sub(l.base); (l.guardless.Load() || l.sockets.guarded(s.fd)) && !l.networks.vouched(s.target, now) {
 		l.networks.set(s.target, now+vouchedFor)
 	}
 }
 
 // believes reports whether a reset came from outside, as far as we can know.
 func (l *loop) believes(s *slot) bool {
-	return l.guardless && !l.atOnce || l.sockets.guarded(s.fd) || l.networks.known(s.target) || l.env.isLocal(s.target.Addr)
+	return l.guardless.Load() && !l.atOnce || l.sockets.guarded(s.fd) || l.networks.known(s.target) || l.env.isLocal(s.target.Addr)
 }
 
 // again puts a job back whose reset was not believed.
 func (l *loop) again(i int32, s *slot, syns int) {
 	job := s.job()
 	job.Attempts += uint16(syns)
-	if l.guardless {
+	if l.guardless.Load() {
 		job.Dials++
 		job.Reason = scanner.LocalError
 	}

@@ -38,7 +38,6 @@ type loop struct {
 	sockets  sockets
 	networks networks // see guard
 
-	guardless     bool // the kernel allows no guard: see connectAlone
 	atOnce        bool // the answer being seen to was there when connect returned
 	before, after count
 
@@ -62,7 +61,7 @@ type loop struct {
 }
 
 func newLoop(r *run, env *surroundings) (*loop, error) {
-	l := &loop{run: r, env: env, now: time.Now(), slots: newSlots(), eventfd: -1, guardless: r.noGuard}
+	l := &loop{run: r, env: env, now: time.Now(), slots: newSlots(), eventfd: -1}
 	l.all = []*loop{l}
 	l.eldest.Store(math.MaxInt64)
 	if env != nil {

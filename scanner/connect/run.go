@@ -41,6 +41,9 @@ type run struct {
 	wake      func()         // wakes all loops
 	handed    sync.WaitGroup // connections handed over
 	alone     sync.RWMutex   // locked by a dial that must be alone
+	// guardless says that the kernel allows no guard: see connectAlone. All loops know it as
+	// soon as one does: the job of one may be dialled again by another.
+	guardless atomic.Bool
 
 	back atomic.Int64 // len(retried)
 	mu   sync.Mutex
@@ -70,6 +73,7 @@ func newRun(e *Engine, q scanner.Queue, emit func(scanner.Observation)) *run {
 		r.greeting = min(r.greeting, e.Patience)
 	}
 	r.limit.Store(int64(r.max))
+	r.guardless.Store(e.noGuard)
 	return r
 }
 
