@@ -19,6 +19,7 @@ var mayImport = map[string][]string{
 	"scanner/recverr":         {"scanner", "targets"},
 	"scanner/connect":         {"scanner", "scanner/recverr", "targets"},
 	"scanner/smtp":            {"scanner", "targets"},
+	"scanner/egress/path":     {"scanner", "scanner/connect", "scanner/pace", "scanner/recverr", "targets"},
 	"scanner/explain":         {},
 	"scanner/journal":         {"scanner", "targets"},
 	"scanner/scannertest":     {"scanner", "targets"},

@@ -1,0 +1,135 @@
+package path
+
+import (
+	"net/netip"
+
+	"github.com/smtpsweep/smtpsweep/scanner"
+)
+
+// A track is what the hops say of one port.
+type track struct {
+	last     int // the farthest hop of which a router answered; 0 = none
+	distance int // the nearest TTL that was answered as by the host; 0 = none
+	opens    bool
+	said     int // the nearest TTL that an ICMP rejection answered; 0 = none
+	by       scanner.ICMP
+}
+
+// conclude says what became of the SYNs to each port. It is a pure function: observed are the
+// states by ordinary SYNs, in the order of the request's ports.
+func conclude(r Request, observed []scanner.Observation, hops []scanner.Hop) []scanner.Path {
+	tracks := make([]track, len(r.Ports))
+	for i, port := range r.Ports {
+		tracks[i] = trackOf(port, hops)
+	}
+	paths := make([]scanner.Path, len(r.Ports))
+	for i, port := range r.Ports {
+		o := observed[i]
+		p := scanner.Path{Port: port, State: o.State, Reason: o.Reason, Distance: tracks[i].distance, LastHop: tracks[i].last}
+		control := controlOf(r, tracks, i)
+		if control >= 0 {
+			p.Control = r.Ports[control]
+		}
+		decide(&p, o, tracks, i, hops)
+		paths[i] = p
+	}
+	return paths
+}
+
+// trackOf reads the hops of a port, which are in the order of their TTL.
+func trackOf(port uint16, hops []scanner.Hop) (t track) {
+	for _, h := range hops {
+		if h.Port != port {
+			continue
+		}
+		for _, a := range h.Answers {
+			switch a.Reason {
+			case scanner.TimeExceeded:
+				t.last = max(t.last, h.TTL)
+			case scanner.SynAck, scanner.ConnRefused:
+				if t.distance == 0 {
+					t.distance, t.opens = h.TTL, a.Reason == scanner.SynAck
+				}
+			default:
+				if t.said == 0 {
+					t.said, t.by = h.TTL, a.ICMP
+				}
+			}
+		}
+	}
+	return t
+}
+
+// controlOf returns the port, other than i, that is compared with: the one that was answered as by the host
+// from farthest, of several the one that the request names; -1 if there is none.
+func controlOf(r Request, tracks []track, i int) int {
+	best := -1
+	for j := range tracks {
+		if j == i || tracks[j].distance == 0 {
+			continue
+		}
+		if best < 0 || tracks[j].distance > tracks[best].distance || tracks[j].distance == tracks[best].distance && r.Ports[j] == r.Control {
+			best = j
+		}
+	}
+	return best
+}
+
+// decide says what became of the SYNs to port i.
+func decide(p *scanner.Path, o scanner.Observation, tracks []track, i int, hops []scanner.Hop) {
+	t := tracks[i]
+	farther := 0 // what another port was answered from
+	for j, u := range tracks {
+		if j != i {
+			farther = max(farther, u.distance, u.last+1) // behind a router there is one more hop at least
+		}
+	}
+	nearer := t.distance > 0 && t.distance < farther
+	switch {
+	case o.State == scanner.Unknown:
+		p.Fate, p.Err = scanner.Untraced, o.Err
+		return
+	case nearer && t.opens:
+		p.Fate = scanner.Interposed
+	case nearer:
+		p.Fate = scanner.Cut
+	case t.distance > 0, o.State == scanner.Open, o.State == scanner.Closed:
+		p.Fate = scanner.Reached
+		return
+	case t.said > 0:
+		p.Fate, p.By = scanner.Rejected, t.by
+	case o.ICMP.From.IsValid():
+		p.Fate, p.By = scanner.Rejected, o.ICMP // the router had said it often enough
+	default:
+		p.Fate = scanner.Lost
+	}
+	p.After = t.last
+	p.NoLaterThan = noLaterThan(t, hops)
+	if p.By.From.IsValid() {
+		p.ByHop = hopOf(p.By.From, hops)
+	}
+}
+
+// noLaterThan returns the first hop behind the last one that answered a port where somebody else answers:
+// in the name of the host or by an ICMP rejection to this port, or in any way to another; 0 if nobody does.
+func noLaterThan(t track, hops []scanner.Hop) int {
+	first := 0
+	for _, h := range hops {
+		if h.TTL > t.last && len(h.Answers) > 0 && (first == 0 || h.TTL < first) {
+			first = h.TTL
+		}
+	}
+	return first
+}
+
+// hopOf returns the nearest hop at which an address answered that a TTL was over, or was the host; 0 if none.
+func hopOf(from netip.Addr, hops []scanner.Hop) int {
+	for _, h := range hops {
+		for _, a := range h.Answers {
+			if a.From == from && (a.Reason == scanner.TimeExceeded || a.Reason == scanner.SynAck || a.Reason == scanner.ConnRefused) {
+				return h.TTL
+			}
+		}
+	}
+	return 0
+}

@@ -1,0 +1,273 @@
+package path
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/smtpsweep/smtpsweep/scanner"
+)
+
+// limits bound a walk: see Tracer.
+type limits struct{ maxHops, gap, flows int }
+
+// A probe is a SYN that may go so many hops.
+type probe struct {
+	port int // index of Request.Ports
+	ttl  int
+}
+
+// A reply is what came of a probe.
+type reply struct {
+	probe
+	reason scanner.Reason // NoResponse if nothing came in time
+	icmp   scanner.ICMP   // valid iff its From is
+	rtt    time.Duration
+	ours   bool // it came from this machine itself, or the SYN could not be sent
+}
+
+// terminal reports whether the SYN did not expire at a router.
+func (r *reply) terminal() bool {
+	return r.reason != scanner.NoResponse && r.reason != scanner.TimeExceeded
+}
+
+// A walk decides which SYNs are sent. It sends nothing itself.
+//
+// One port that the host answers, the pilot, goes first, three hops at a time, until the
+// host is reached. Then its distance is known, and the other ports follow:
+// those that were silent at all hops at once, those that something answered hop by hop, because
+// each SYN beyond what says no makes it say no again. In the end hops that did not answer are
+// asked again, from other source ports.
+type walk struct {
+	limits
+	addr    netip.Addr
+	ports   []uint16
+	walkers []*walker
+	pilot   int // -1: there is none
+	sent    int
+	doubts  map[probe]bool // what is asked again though it was answered
+}
+
+// A walker is the walk to one port.
+type walker struct {
+	observed scanner.Observation
+	cells    []cell // by TTL
+	next     int    // the TTL that was not asked yet
+	flying   int    // SYNs that wait for an answer
+	end      int    // the least TTL of which the answer was terminal; 0 = none yet
+	out      bool   // this machine itself stops it
+}
+
+// A cell is what came of the SYNs with one TTL.
+type cell struct {
+	sent, flying int
+	answers      []scanner.HopAnswer
+}
+
+func newWalk(l limits, r Request, observed []scanner.Observation) *walk {
+	w := &walk{limits: l, addr: r.Addr, ports: r.Ports, pilot: -1, doubts: map[probe]bool{}}
+	best := 0
+	for i, o := range observed {
+		x := &walker{observed: o, cells: make([]cell, l.maxHops+1), next: 1, out: o.State == scanner.Unknown}
+		w.walkers = append(w.walkers, x)
+		value := 0
+		switch o.State {
+		case scanner.Open:
+			value = 2
+		case scanner.Closed:
+			value = 1
+		}
+		if value > 0 && r.Ports[i] == r.Control {
+			value = 3
+		}
+		if value > best {
+			best, w.pilot = value, i
+		}
+	}
+	return w
+}
+
+// answers reports whether something answered ordinary SYNs to the port.
+func (x *walker) answers() bool {
+	return x.observed.State != scanner.Filtered || x.observed.Reason != scanner.NoResponse
+}
+
+// reached reports whether the host itself, or somebody in its name, answered ordinary SYNs.
+func (x *walker) reached() bool {
+	return x.observed.State == scanner.Open || x.observed.State == scanner.Closed
+}
+
+// distance returns how far the host is, or was found to be at least; 0 if it is not known.
+func (w *walk) distance() (most int) {
+	for _, x := range w.walkers {
+		if x.end > 0 && x.reached() {
+			most = max(most, x.end)
+		}
+	}
+	return most
+}
+
+// lastAnswer returns the farthest hop that answered anything.
+func (w *walk) lastAnswer() (last int) {
+	for _, x := range w.walkers {
+		for ttl := last + 1; ttl < len(x.cells); ttl++ {
+			if len(x.cells[ttl].answers) > 0 {
+				last = ttl
+			}
+		}
+	}
+	return last
+}
+
+// limit is how far the SYNs to a port are sent.
+func (w *walk) limit(x *walker) int {
+	known := w.distance()
+	switch {
+	case x.out:
+		return 0
+	case x.end > 0:
+		return x.end
+	case x.reached():
+		return w.maxHops
+	case known > 0:
+		return known
+	}
+	return min(w.maxHops, w.lastAnswer()+w.gap)
+}
+
+// window is how many of a walker's SYNs may be on the way at a time, in its first pass.
+func (w *walk) window(i int, x *walker) int {
+	known := w.distance()
+	switch {
+	case !x.answers():
+		return w.maxHops
+	case i == w.pilot:
+		return 3
+	case x.observed.State == scanner.Open && x.next < known:
+		return known - x.next
+	}
+	return 1
+}
+
+// passed reports whether a walker has asked all hops once.
+func (w *walk) passed(x *walker) bool { return x.flying == 0 && x.next > w.limit(x) }
+
+// over reports whether nothing is left to ask or to wait for.
+func (w *walk) over() bool {
+	for _, x := range w.walkers {
+		if x.flying > 0 {
+			return false
+		}
+	}
+	return len(w.candidates()) == 0
+}
+
+// candidates returns what may be sent now, what is most urgent first.
+func (w *walk) candidates() (out []probe) {
+	piloted := w.pilot < 0 || w.passed(w.walkers[w.pilot])
+	again := piloted
+	for i, x := range w.walkers {
+		if i != w.pilot && !piloted {
+			continue
+		}
+		limit, room := w.limit(x), w.window(i, x)-x.flying
+		for ttl := x.next; ttl <= limit && room > 0; ttl++ {
+			out = append(out, probe{i, ttl})
+			room--
+		}
+		again = again && w.passed(x)
+	}
+	if !again {
+		return out
+	}
+	for i, x := range w.walkers {
+		for ttl := 1; ttl <= w.limit(x); ttl++ {
+			c := &x.cells[ttl]
+			if c.flying == 0 && c.sent < w.flows && (len(c.answers) == 0 || w.doubts[probe{i, ttl}]) {
+				out = append(out, probe{i, ttl})
+			}
+		}
+	}
+	return out
+}
+
+// begin says that a candidate is sent.
+func (w *walk) begin(p probe) {
+	x := w.walkers[p.port]
+	x.next = max(x.next, p.ttl+1)
+	x.flying++
+	x.cells[p.ttl].flying++
+	x.cells[p.ttl].sent++
+	w.sent++
+}
+
+// take says what came of one.
+func (w *walk) take(r reply) {
+	x := w.walkers[r.port]
+	c := &x.cells[r.ttl]
+	x.flying--
+	c.flying--
+	switch {
+	case r.ours:
+		x.out = x.lastAnswer() == 0 // it was not so for the ordinary SYNs: a passing fault
+		return
+	case r.reason == scanner.NoResponse:
+		return
+	case r.terminal() && (x.end == 0 || r.ttl < x.end):
+		x.end = r.ttl
+	}
+	c.add(r, w.addr)
+	w.doubt()
+}
+
+// lastAnswer returns the farthest hop that answered a walker.
+func (x *walker) lastAnswer() (last int) {
+	for ttl := range x.cells {
+		if len(x.cells[ttl].answers) > 0 {
+			last = ttl
+		}
+	}
+	return last
+}
+
+// add adds an answer to those of a cell.
+func (c *cell) add(r reply, target netip.Addr) {
+	a := scanner.HopAnswer{From: r.icmp.From, Reason: r.reason, ICMP: r.icmp, RTT: r.rtt, Count: 1}
+	if !a.From.IsValid() {
+		a.From = target
+	}
+	i := slices.IndexFunc(c.answers, func(b scanner.HopAnswer) bool { return a.From == b.From && a.ICMP == b.ICMP && a.Reason == b.Reason })
+	if i >= 0 {
+		c.answers[i].Count++
+		return
+	}
+	c.answers = append(c.answers, a)
+}
+
+// doubt has the farthest port asked again where another one was answered as by the host, and
+// it was not: the path may be longer for some source ports than for others.
+func (w *walk) doubt() {
+	far, distance := -1, w.distance()
+	for i, x := range w.walkers {
+		if x.reached() && x.end == distance {
+			far = i
+		}
+	}
+	for _, x := range w.walkers {
+		if x.reached() && x.end > 0 && x.end < distance {
+			w.doubts[probe{far, x.end}] = true
+		}
+	}
+}
+
+// hops returns what is known of every hop.
+func (w *walk) hops() (out []scanner.Hop) {
+	for ttl := 1; ttl <= w.maxHops; ttl++ {
+		for i, x := range w.walkers {
+			if c := x.cells[ttl]; c.sent > 0 && (x.end == 0 || ttl <= x.end) {
+				out = append(out, scanner.Hop{Port: w.ports[i], TTL: ttl, Sent: c.sent, Answers: c.answers})
+			}
+		}
+	}
+	return out
+}
