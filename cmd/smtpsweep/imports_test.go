@@ -21,6 +21,7 @@ var mayImport = map[string][]string{
 	"scanner/smtp":            {"scanner", "targets"},
 	"scanner/egress/path":     {"scanner", "scanner/connect", "scanner/pace", "scanner/recverr", "targets"},
 	"scanner/explain":         {},
+	"scanner/egress/reflect":  {},
 	"scanner/journal":         {"scanner", "targets"},
 	"scanner/scannertest":     {"scanner", "targets"},
 	"scanner/scannertest/lab": {},
@@ -38,7 +39,8 @@ var mayUse = map[string][]string{
 	"github.com/spf13/cobra":              {"cmd/smtpsweep"},
 	"github.com/goccy/go-yaml":            {"cmd/smtpsweep"},
 	"github.com/vbauerster/mpb/v8":        {"cmd/smtpsweep"},
-	"crypto/tls":                          {"scanner/smtp", "scanner/scannertest", "report"},
+	"golang.org/x/time":                   {"scanner/egress/reflect"},
+	"crypto/tls":                          {"scanner/egress/reflect", "scanner/smtp", "scanner/scannertest", "report"},
 }
 
 func goList(t *testing.T, args ...string) []string {
