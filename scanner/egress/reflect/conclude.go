@@ -347,6 +347,10 @@ func (r *Report) concludeEnd() {
 	} else if r.AfterError != "" {
 		evidence = append(evidence, "the far end could not be asked: "+r.AfterError)
 	}
+	if r.TLS.Asked && r.TLS.Code != 220 && proven && r.After.Earlier.TLS.Asked {
+		r.add(Conclusion{Code: StartTLSRefused, Proven: true, Step: StepSTARTTLS, Way: Down, Text: "The far end agreed to STARTTLS, and something on the way turned its answer into a refusal.",
+			Evidence: []string{fmt.Sprintf("sent: 220; arrived: %d", r.TLS.Code)}})
+	}
 	last := ""
 	if n := len(r.Talk); n > 0 {
 		last = string(r.Talk[n-1].Command)

@@ -79,6 +79,7 @@ type Listener struct {
 func Listen(ctx context.Context, address string, implicitTLS bool) (Listener, error) {
 	// Keep-alives would keep an idle session alive that a device on the way forgets.
 	cfg := net.ListenConfig{Control: listenControl, KeepAlive: -1}
+	cfg.SetMultipathTCP(false) // it does not keep the first packet
 	ln, err := cfg.Listen(ctx, "tcp", address)
 	return Listener{Listener: ln, TLS: implicitTLS}, err
 }

@@ -90,12 +90,11 @@ func (s *session) run() {
 	defer s.conn.Close()
 	s.syn = synOf(s.conn)
 	s.greeted = newNonce()
-	s.end = "it closed the connection"
 	err := s.converse()
 	if gone := s.goneBy(); gone != "" {
 		s.end = gone
 		s.reply("421 4.3.2 " + s.srv.Name + " closes the connection: " + gone) // RFC 5321, 3.8
-	} else if err != nil {
+	} else {
 		s.end = endWords(err)
 	}
 	s.trail.change(func(e *Earlier) { e.Open, e.End = false, s.end })
