@@ -280,6 +280,11 @@ func (r *Report) concludeTLS() (opened bool) {
 	if r.Step != StepTLS {
 		return false
 	}
+	if r.AfterTLS {
+		r.add(Conclusion{Code: LargeLost, Proven: true, Step: StepTLS, Text: "Full packets are lost on the way, and small ones pass: the TLS handshake passes only in segments of 536 bytes.",
+			Evidence: []string{"with full packets: " + r.Error, "in a second session, with segments of 536 bytes, the handshake stands"}})
+		return false
+	}
 	c := Conclusion{Code: TLSCut, Step: StepTLS, Text: "STARTTLS is answered, and the handshake does not pass: " + r.Error + ".", Evidence: []string{"here: " + r.Error}}
 	if r.ImplicitTLS {
 		c.Text = "The port is open, and the TLS handshake does not pass: " + r.Error + "."

@@ -87,10 +87,11 @@ type Report struct {
 	Summary *Summary `json:"summary,omitempty"` // the last of the session, nil if there was none
 	Refused string   `json:"refused,omitempty"` // why a summary was not taken, the last time
 
-	// After is the summary of a second session, which asked what became of the
-	// first; nil if there was none. SmallSegments says that it was held with
-	// segments of 536 bytes.
+	// After is the summary of a second session, in segments of 536 bytes, which
+	// asked what became of the first; nil if there was none. AfterTLS says that its
+	// handshake passed, where that of the first did not.
 	After      *Summary `json:"after,omitempty"`
+	AfterTLS   bool     `json:"after_tls,omitempty"`
 	AfterError string   `json:"after_error,omitempty"`
 
 	Idle    []Quiet    `json:"idle,omitempty"`
@@ -205,9 +206,15 @@ func isOurs(err error) bool {
 	return false
 }
 
-// mayAskLater reports whether the far end may know more of the session than we:
-// it broke off after we had said who we are.
-func (a *auditor) mayAskLater() bool { return a.seq > 0 && a.r.Step != StepDone && a.r.End != "" }
+// mayAskLater reports whether another session may show more of this one: it
+// broke off after we had said who we are, or in a handshake that is longer than a
+// packet.
+func (a *auditor) mayAskLater() bool {
+	return a.r.Step != StepDone && (a.seq > 0 && a.r.End != "" || a.lostHello())
+}
+
+// lostHello reports whether nothing came in answer to a ClientHello.
+func (a *auditor) lostHello() bool { return a.r.Step == StepTLS && a.r.End == EndSilence }
 
 // askLater asks in another session, with small segments, what became of this one.
 func (a *auditor) askLater(ctx context.Context, o Options) error {
@@ -217,8 +224,13 @@ func (a *auditor) askLater(ctx context.Context, o Options) error {
 		return err
 	}
 	if b != nil {
-		b.earlier = a.nonce
-		b.begin(o)
+		if a.seq > 0 {
+			b.earlier = a.nonce
+		}
+		if b.begin(o) && a.lostHello() {
+			b.encrypt(o)
+		}
+		a.r.AfterTLS = a.lostHello() && later.TLS.Done
 		b.close()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -23,7 +23,7 @@ import (
 const (
 	// defaultSessions bounds the memory: a session of somebody who only keeps it
 	// open costs some 15 KB.
-	defaultSessions  = 1500
+	defaultSessions  = 2000
 	defaultPerMinute = 120
 
 	farewell = time.Second // to tell the open sessions that this is the end
@@ -35,7 +35,7 @@ const (
 type Server struct {
 	Key  ed25519.PrivateKey
 	Name string // in greeting, EHLO reply and certificate; default "reflect.invalid"
-	// Sessions is how many may be open at a time; default 1,500. When all places
+	// Sessions is how many may be open at a time; default 2,000. When all places
 	// are taken, the oldest session makes room that has not shown to be an auditor's.
 	Sessions int
 	// PerMinute is how many sessions one source (an IPv4 address, the /64 of an
@@ -47,7 +47,7 @@ type Server struct {
 	// that is not let in, from several goroutines.
 	Log func(Visit)
 
-	cert     tls.Certificate
+	config   *tls.Config
 	certHash string
 	door     *door
 	reversed chan struct{} // slots of connections back
@@ -132,12 +132,12 @@ func (s *Server) prepare() error {
 	s.door = &door{most: s.Sessions, perSource: perSource, perMinute: float64(s.PerMinute),
 		sources: map[netip.Addr]*source{}, trails: map[string]*trail{}}
 	s.reversed = make(chan struct{}, maxReversing)
-	var err error
-	s.cert, err = newCertificate(s.Name)
+	cert, err := newCertificate(s.Name)
 	if err != nil {
 		return fmt.Errorf("make a certificate: %w", err)
 	}
-	hash := sha256.Sum256(s.cert.Certificate[0])
+	s.config = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true}
+	hash := sha256.Sum256(cert.Certificate[0])
 	s.certHash = hex.EncodeToString(hash[:])
 	return nil
 }

@@ -91,13 +91,16 @@ func (s *session) run() {
 	s.syn = synOf(s.conn)
 	s.greeted = newNonce()
 	err := s.converse()
+	defer func() { s.trail.change(func(e *Earlier) { e.Open, e.End = false, s.end }) }()
 	if gone := s.goneBy(); gone != "" {
 		s.end = gone
+		if s.seen.Asked && s.tls == nil {
+			return // in the middle of a handshake no words are understood
+		}
 		s.reply("421 4.3.2 " + s.srv.Name + " closes the connection: " + gone) // RFC 5321, 3.8
 	} else {
 		s.end = endWords(err)
 	}
-	s.trail.change(func(e *Earlier) { e.Open, e.End = false, s.end })
 }
 
 var (
@@ -315,9 +318,7 @@ func (s *session) upgrade(arg string) error {
 func (s *session) startTLS() error {
 	s.seen.Asked = true
 	hello := new(helloHash)
-	conn := tls.Server(&tap{Conn: s.conn, read: hello}, &tls.Config{
-		Certificates: []tls.Certificate{s.srv.cert}, MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true,
-	})
+	conn := tls.Server(&tap{Conn: s.conn, read: hello}, s.srv.config)
 	s.trail.change(func(e *Earlier) { e.TLS = s.seen })
 	s.limit(time.Now().Add(tlsTime))
 	s.limitWrite(tlsTime)
