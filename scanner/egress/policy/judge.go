@@ -65,6 +65,7 @@ type Row struct {
 	Vantage     string     // of a row that nobody looked at: the segment
 	Source      netip.Addr // not valid if it is not known, or nobody looked
 	Family      string     // "IPv4", "IPv6", or "" where there is no address
+	Host        string     // the name that the address came from, if any
 	Destination string     // an address; of a row that nobody looked at, and of a name without an address, as in the policy
 	Ports       Ports      // one, but for a range that nobody looked at
 	Rule        *Rule
@@ -81,8 +82,9 @@ type Row struct {
 
 // A Verdict is the judgement of a policy.
 type Verdict struct {
-	Rows    []Row // by vantage, source, destination and port
-	Outside int   // observations that no rule is about
+	Rows    []Row    // by vantage, source, destination and port
+	Outside int      // observations that no rule is about
+	Nowhere []string // vantages that are in no segment, where there are segments
 }
 
 // Count returns how many rows have a result.
@@ -104,6 +106,7 @@ func (p *Policy) Judge(seen []Observation, now time.Time) *Verdict {
 	done := newCoverage(p)
 	for _, o := range latest(seen) {
 		c := p.cellOf(o.Vantage, o.Source, o.Host, o.Address, o.Port)
+		v.place(p, &c, o)
 		rule := p.governs(&c, o.Time)
 		if rule == nil {
 			v.Outside++
@@ -115,6 +118,20 @@ func (p *Policy) Judge(seen []Observation, now time.Time) *Verdict {
 	v.Rows = append(v.Rows, done.missing(now)...)
 	slices.SortStableFunc(v.Rows, compareRows)
 	return v
+}
+
+// place notes a vantage that is in no segment.
+func (v *Verdict) place(p *Policy, c *cell, o *Observation) {
+	if len(p.Segments) == 0 || c.segment != "" || p.segmentOf(c.from) != nil {
+		return
+	}
+	label := o.Vantage
+	if o.Source.IsValid() {
+		label += " " + o.Source.String()
+	}
+	if !slices.Contains(v.Nowhere, label) {
+		v.Nowhere = append(v.Nowhere, label)
+	}
 }
 
 // compareRows orders rows by where from, where to, and rule.
@@ -188,17 +205,17 @@ func near(a, b *Observation) bool { return a.Time.Sub(b.Time).Abs() <= ControlWi
 // sameVantage reports whether two observations were made from one place.
 func sameVantage(a, b *Observation) bool { return a.Vantage == b.Vantage && a.Source == b.Source }
 
-// control returns the nearest answer of the same far end on another port or to
-// another vantage, or nil. That it answered the same port of another vantage says
-// the most, and comes first.
+// control returns an answer of the same far end on another port or to another
+// vantage, or nil. Of several it is the one that says the most: that the same port
+// answers another vantage; then that another port answers this one.
 func (f *farEnds) control(o *Observation) (best *Observation) {
 	for _, c := range f.answered[o.Address] {
 		if !near(c, o) || sameVantage(c, o) && c.Port == o.Port {
 			continue
 		}
 		if best == nil || cmp.Or(
-			cmp.Compare(one(c.Port != o.Port), one(best.Port != o.Port)),
-			cmp.Compare(c.Time.Sub(o.Time).Abs(), best.Time.Sub(o.Time).Abs()),
+			cmp.Compare(one(c.Port != o.Port), one(best.Port != o.Port)), cmp.Compare(one(!sameVantage(c, o)), one(!sameVantage(best, o))),
+			strings.Compare(c.Vantage, best.Vantage), c.Source.Compare(best.Source), cmp.Compare(c.Port, best.Port),
 		) < 0 {
 			best = c
 		}
@@ -221,7 +238,7 @@ func (f *farEnds) isReflector(o *Observation) bool {
 // judge judges one observation by the rule that governs it.
 func judge(o *Observation, rule *Rule, far *farEnds) Row {
 	row := Row{
-		Vantage: o.Vantage, Source: o.Source, Family: familyOf(o.Address), Destination: hostName(o.Host), Ports: Ports{o.Port, o.Port},
+		Vantage: o.Vantage, Source: o.Source, Family: familyOf(o.Address), Host: hostName(o.Host), Destination: hostName(o.Host), Ports: Ports{o.Port, o.Port},
 		Rule: rule, Expected: ExpectOpen, Seen: true, State: o.State, Reason: o.Reason, StoppedAt: o.StoppedAt,
 		Time: o.Time, Journal: o.Journal,
 	}
@@ -297,6 +314,8 @@ func silence(o *Observation) string {
 func answered(control, o *Observation) string {
 	text := fmt.Sprintf("%s answers on %d", control.Address, control.Port)
 	switch {
+	case sameVantage(control, o):
+		text += " from here"
 	case control.Vantage != o.Vantage:
 		text += " from " + control.Vantage
 	case control.Source != o.Source && control.Source.IsValid():

@@ -83,7 +83,7 @@ func TestJudge(t *testing.T) {
 		{"open is open", head, "users 198.51.100.7 25 open syn-ack",
 			"users/10.20.0.7 IPv4 198.51.100.7:25 blocked fail-open: a connection was established, and the policy denies it"},
 		{"silence of a host that answers on another port", head, "users 198.51.100.7 25 filtered no-response\nusers 198.51.100.7 587 open syn-ack at=9m59s",
-			"users/10.20.0.7 IPv4 198.51.100.7:25 blocked pass: no answer, while 198.51.100.7 answers on 587"},
+			"users/10.20.0.7 IPv4 198.51.100.7:25 blocked pass: no answer, while 198.51.100.7 answers on 587 from here"},
 		{"ten minutes are near, more are not", head, "users 198.51.100.7 25 filtered no-response\nusers 198.51.100.7 587 open syn-ack at=-10m1s",
 			"users/10.20.0.7 IPv4 198.51.100.7:25 blocked untested: no answer, and within 10 minutes 198.51.100.7 answered neither on another port nor another vantage: it may be down"},
 		{"silence of a dead server", head, "users 198.51.100.7 25 filtered no-response\nusers 198.51.100.7 587 closed conn-refused\nusers 198.51.100.8 587 open syn-ack",
@@ -98,18 +98,18 @@ func TestJudge(t *testing.T) {
 			"box/10.1.2.3 IPv4 198.51.100.7:25 blocked fail-open: a connection was established, and the policy denies it\n" +
 				"box/10.20.0.7 IPv4 198.51.100.7:25 blocked pass: no answer, while 198.51.100.7 answers on 25 from 10.1.2.3"},
 		{"a hop prohibits", head, "users 198.51.100.7 25 filtered admin-prohibited icmp=10.20.0.1\nusers 198.51.100.7 587 open syn-ack",
-			"users/10.20.0.7 IPv4 198.51.100.7:25 blocked pass at 10.20.0.1: admin-prohibited from 10.20.0.1, while 198.51.100.7 answers on 587"},
+			"users/10.20.0.7 IPv4 198.51.100.7:25 blocked pass at 10.20.0.1: admin-prohibited from 10.20.0.1, while 198.51.100.7 answers on 587 from here"},
 		{"a hop prohibits what may be down", head, "users 198.51.100.7 25 filtered admin-prohibited icmp=10.20.0.1",
 			"users/10.20.0.7 IPv4 198.51.100.7:25 blocked untested at 10.20.0.1: admin-prohibited from 10.20.0.1, and within 10 minutes 198.51.100.7 answered neither on another port nor another vantage: it may be down"},
 		{"the far end itself prohibits", head, "users 198.51.100.7 25 filtered admin-prohibited icmp=198.51.100.7\nusers 198.51.100.7 587 open syn-ack",
 			"users/10.20.0.7 IPv4 198.51.100.7:25 blocked untested: refused, and the far end is no reflector of ours: it may have refused by itself"},
 		{"a trace knows where", head, "users 198.51.100.7 25 filtered no-response stopped=hop-2-3\nusers 198.51.100.7 587 open syn-ack",
-			"users/10.20.0.7 IPv4 198.51.100.7:25 blocked pass at hop-2-3: no answer, while 198.51.100.7 answers on 587"},
+			"users/10.20.0.7 IPv4 198.51.100.7:25 blocked pass at hop-2-3: no answer, while 198.51.100.7 answers on 587 from here"},
 		{"a refusal of anybody", head, "users 198.51.100.7 25 closed conn-refused\nusers 198.51.100.7 587 open syn-ack\nlab 198.51.100.7 25 open syn-ack",
 			"lab/192.0.2.9 IPv4 198.51.100.7:25 blocked fail-open: a connection was established, and the policy denies it\n" +
 				"users/10.20.0.7 IPv4 198.51.100.7:25 blocked untested: refused, and the far end is no reflector of ours: it may have refused by itself"},
 		{"a refusal in the name of a reflector", head, "users 198.51.100.7 25 closed conn-refused\nusers 198.51.100.7 587 open syn-ack reflector",
-			"users/10.20.0.7 IPv4 198.51.100.7:25 blocked pass: refused, while 198.51.100.7 answers on 587"},
+			"users/10.20.0.7 IPv4 198.51.100.7:25 blocked pass: refused, while 198.51.100.7 answers on 587 from here"},
 		{"a refusal in the name of a reflector that may be gone", head, "users 198.51.100.7 25 closed conn-refused reflector",
 			"users/10.20.0.7 IPv4 198.51.100.7:25 blocked untested: refused, and within 10 minutes 198.51.100.7 answered neither on another port nor another vantage: it may be down"},
 		{"what this machine could not do", head, "users 198.51.100.7 25 unknown local-error",
@@ -170,8 +170,24 @@ func TestJudgeCountsWhatNoRuleIsAbout(t *testing.T) {
 		users 198.51.100.7 587 open syn-ack
 		users 198.51.100.7 465 open syn-ack
 		lab 198.51.100.8 25 open syn-ack`), noon)
+	if len(v.Nowhere) != 0 {
+		t.Errorf("without segments nobody is outside of them: %q", v.Nowhere)
+	}
 	if v.Outside != 2 || v.Count(Pass) != 1 || v.Count(FailOpen, Pass) != 2 || len(v.Rows) != 2 {
 		t.Errorf("outside %d, rows %v", v.Outside, rowsText(v.Rows))
+	}
+}
+
+func TestJudgeNamesVantagesInNoSegment(t *testing.T) {
+	t.Parallel()
+	v := mustParse(t, "segments: {users: [10.20.0.0/16]}\ndeny: [{from: users, to: any, ports: [25]}]\n").Judge(seen(t, `
+		users 198.51.100.7 25 open syn-ack
+		users 198.51.100.7 25 open syn-ack source=172.17.0.2
+		lab 198.51.100.7 25 open syn-ack
+		lab 198.51.100.7 587 open syn-ack
+		box 198.51.100.7 587 open syn-ack`), noon)
+	if diff := cmp.Diff([]string{"lab 192.0.2.9", "box"}, v.Nowhere); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -181,7 +197,7 @@ func TestRowsCarryWhatFilesNeed(t *testing.T) {
 	row := p.Judge(seen(t, "users 2001:db8::7 25 filtered no-response at=3s\nusers 2001:db8::7 587 open syn-ack"), noon).Rows[0]
 	want := Row{Vantage: "users", Source: netip.MustParseAddr("10.20.0.7"), Family: "IPv6", Destination: "2001:db8::7", Ports: Ports{25, 25}, Rule: p.Rules[0],
 		Expected: ExpectBlocked, Seen: true, State: scanner.Filtered, Reason: scanner.NoResponse, Result: Pass, Time: noon.Add(3 * time.Second),
-		Journal: "users.jsonl", Note: "no answer, while 2001:db8::7 answers on 587"}
+		Journal: "users.jsonl", Note: "no answer, while 2001:db8::7 answers on 587 from here"}
 	if row != want {
 		t.Errorf("got  %+v\nwant %+v", row, want)
 	}
