@@ -133,7 +133,10 @@ var formats = []Format{tableFormat, csvFormat, jsonlFormat, jsonFormat, targetsF
 func Formats() []Format { return slices.Clone(formats) }
 
 // Lookup returns the format of a name; the error lists the names.
-func Lookup(name string) (Format, error) {
+func Lookup(name string) (Format, error) { return LookupIn(formats, name) }
+
+// LookupIn is Lookup among some formats.
+func LookupIn(formats []Format, name string) (Format, error) {
 	var names []string
 	for _, f := range formats {
 		if f.Name == name {
@@ -146,7 +149,10 @@ func Lookup(name string) (Format, error) {
 
 // ByEnding returns the format that the ending of a file name means; the error
 // lists the endings.
-func ByEnding(path string) (Format, error) {
+func ByEnding(path string) (Format, error) { return ByEndingIn(formats, path) }
+
+// ByEndingIn is ByEnding among some formats.
+func ByEndingIn(formats []Format, path string) (Format, error) {
 	ending := strings.ToLower(filepath.Ext(path))
 	var endings []string
 	for _, f := range formats {

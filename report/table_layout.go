@@ -245,10 +245,16 @@ func (l *layout) appendLine(dst []byte, address string, others []byte) []byte {
 }
 
 // layOutKinds lets tablewriter lay out rows without their first cell, and returns
-// the header and a line for each. tablewriter pads the last column; that goes.
+// the header and a line for each.
 func layOutKinds(head []string, rows [][]string) ([][]byte, error) {
-	var buf bytes.Buffer
 	left, right := tw.AlignLeft, tw.AlignRight
+	return grid(head, rows, tw.Alignment{right, left, left, left, left}[:len(head)])
+}
+
+// grid lets tablewriter lay out rows, and returns the header and a line for each.
+// tablewriter pads the last column; that goes.
+func grid(head []string, rows [][]string, align tw.Alignment) ([][]byte, error) {
+	var buf bytes.Buffer
 	t := tablewriter.NewTable(&buf,
 		tablewriter.WithRenderer(renderer.NewBlueprint(tw.Rendition{
 			Borders:  tw.BorderNone,
@@ -258,7 +264,7 @@ func layOutKinds(head []string, rows [][]string) ([][]byte, error) {
 		tablewriter.WithHeaderAutoFormat(tw.Off), tablewriter.WithTrimSpace(tw.Off), tablewriter.WithTrimLine(tw.Off),
 		tablewriter.WithHeaderAutoWrap(tw.WrapNone), tablewriter.WithRowAutoWrap(tw.WrapNone),
 		tablewriter.WithPadding(tw.Padding{Right: strings.Repeat(" ", tableGap), Overwrite: true}),
-		tablewriter.WithAlignment(tw.Alignment{right, left, left, left, left}[:len(head)]),
+		tablewriter.WithAlignment(align),
 	)
 	t.Header(head)
 	for _, row := range rows {
