@@ -26,6 +26,7 @@ type output struct {
 type outputs struct {
 	u       *ui
 	flags   outputFlags
+	formats []report.Format // that -o and -f may name
 	show    report.Show
 	stdout  report.Format
 	files   []output
@@ -45,12 +46,17 @@ type outputs struct {
 // checkOutputs reads -o, -f and --show. With isScan the first .jsonl is the
 // journal. No output may be one of the journals that are read.
 func checkOutputs(u *ui, flags outputFlags, isScan bool, read ...string) (*outputs, error) {
-	o := &outputs{u: u, flags: flags, failed: make(chan struct{})}
+	return checkOutputsOf(u, flags, report.Formats(), isScan, read...)
+}
+
+// checkOutputsOf is checkOutputs with formats of another kind.
+func checkOutputsOf(u *ui, flags outputFlags, formats []report.Format, isScan bool, read ...string) (*outputs, error) {
+	o := &outputs{u: u, flags: flags, formats: formats, failed: make(chan struct{})}
 	var err error
 	if o.show, err = report.ParseShow(flags.show); err != nil {
 		return nil, fail(exitUsage, "%w", err)
 	}
-	if o.stdout, err = report.Lookup(cmp.Or(flags.format, "table")); err != nil {
+	if o.stdout, err = report.LookupIn(formats, cmp.Or(flags.format, "table")); err != nil {
 		return nil, fail(exitUsage, "-f: %w", err)
 	}
 	for i, path := range flags.outputs {
@@ -73,7 +79,7 @@ func checkOutputs(u *ui, flags outputFlags, isScan bool, read ...string) (*outpu
 
 // add checks an -o and takes it.
 func (o *outputs) add(path string, isScan bool, read []string) error {
-	format, err := report.ByEnding(path)
+	format, err := report.ByEndingIn(o.formats, path)
 	if err != nil {
 		return fail(exitUsage, "-o %w", err)
 	}

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +19,8 @@ import (
 type reportFlags struct {
 	outputFlags
 	salvage bool
+	policy  string
+	matrix  bool
 }
 
 func newReport(u *ui) *cobra.Command {
@@ -26,19 +31,37 @@ func newReport(u *ui) *cobra.Command {
 		Long: `Renders one or several journals in any format. "last" names the journal of the
 newest scan, wherever it lies. A journal of a run that is not over, or was killed,
 is rendered as far as it goes. Of a damaged one --salvage reads what is whole; with
--o NEW.jsonl that is a journal again, which scan --resume goes on with.`,
+-o NEW.jsonl that is a journal again, which scan --resume goes on with.
+
+--policy FILE judges journals of many vantages by a policy: which segments of the
+network may reach which mail ports where. A vantage is of the segment that its
+source address is in, or that has its --vantage name. Exit code 3 if the policy is
+violated, 5 if a part of it is untested. That something is blocked is believed only
+if the same far end answered on another port, or to another vantage, within 10
+minutes. Formats: table, csv, jsonl, json, md, and junit for CI.
+
+--matrix folds journals into one sheet (table, csv, md): a row a vantage, a column an
+endpoint, in a cell its state and findings.`,
 		Example: `  smtpsweep report last
   smtpsweep report last -o mail.csv -o mail.xml
-  smtpsweep report monday.jsonl -f targets`,
+  smtpsweep report monday.jsonl -f targets
+  smtpsweep report --policy policy.yaml relays.jsonl users.jsonl -o results.junit
+  smtpsweep report --matrix relays.jsonl users.jsonl`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			f.apply(u)
+			if f.policy != "" || f.matrix {
+				return runSheet(u, f, args)
+			}
 			return runReport(u, f, args)
 		},
 	}
 	f.register(cmd.Flags())
+	cmd.Flags().Lookup("format").Usage = sheetFormatHelp(cmd.Flags().Lookup("format").Usage)
 	completeOutput(cmd)
 	cmd.ValidArgsFunction = lastOrFile
+	cmd.Flags().StringVar(&f.policy, "policy", "", "judge the journals by the policy in this YAML `FILE`")
+	cmd.Flags().BoolVar(&f.matrix, "matrix", false, "fold the journals into one sheet: vantages x endpoints")
 	cmd.Flags().BoolVar(&f.salvage, "salvage", false, "read what is whole of a damaged journal, and say what is lost")
 	return cmd
 }
@@ -52,13 +75,12 @@ func runReport(u *ui, f *reportFlags, args []string) error {
 	if len(args) == 0 {
 		return withHint(fail(exitUsage, "no journal"), "smtpsweep report last renders the newest run")
 	}
-	var paths []string
-	for _, arg := range args {
-		path, err := journalNamed(arg)
-		if err != nil {
-			return err
-		}
-		paths = append(paths, path)
+	if err := noTests(f); err != nil {
+		return err
+	}
+	paths, err := journalsNamed(args)
+	if err != nil {
+		return err
 	}
 	o, err := checkOutputs(u, f.outputFlags, false, paths...)
 	if err != nil {
@@ -92,6 +114,26 @@ func runReport(u *ui, f *reportFlags, args []string) error {
 		o.temps.remove()
 	}
 	return interruptedOr(ctx.scan, err)
+}
+
+// noTests refuses the format of test results where there is nothing to test.
+func noTests(f *reportFlags) error {
+	if f.format != "junit" && !slices.ContainsFunc(f.outputs, func(path string) bool { return strings.EqualFold(filepath.Ext(path), ".junit") }) {
+		return nil
+	}
+	return withHint(fail(exitUsage, "junit: these journals are no test"), "smtpsweep report --policy FILE JOURNAL... -f junit tests a policy")
+}
+
+// journalsNamed finds the journals of arguments.
+func journalsNamed(args []string) (paths []string, err error) {
+	for _, arg := range args {
+		path, err := journalNamed(arg)
+		if err != nil {
+			return nil, err
+		}
+		paths = append(paths, path)
+	}
+	return paths, nil
 }
 
 // journalNamed finds "last" in the state directory, unless a file has that name.

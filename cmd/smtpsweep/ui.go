@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/smtpsweep/smtpsweep/report"
+	"github.com/smtpsweep/smtpsweep/scanner/egress/policy"
 	"github.com/smtpsweep/smtpsweep/targets"
 )
 
@@ -136,6 +137,13 @@ func (u *ui) exit(err error) int {
 
 // printError prints an error, the mistakes of a list one by one.
 func (u *ui) printError(err error) {
+	var file *policy.FileError
+	if errors.As(err, &file) {
+		for _, line := range file.Lines() {
+			u.print("smtpsweep: %s", line)
+		}
+		return
+	}
 	var list *targets.ListError
 	if !errors.As(err, &list) {
 		u.print("smtpsweep: %s", err)
