@@ -49,10 +49,11 @@ type Resolver struct {
 	Timeout   time.Duration // of one query at one server; 0 means 2 s
 	HostsFile string        // set by NewResolver to the system's; empty means none
 
-	servers []netip.AddrPort
-	slots   chan struct{}
-	once    sync.Once
-	hosts   map[string][]netip.Addr
+	servers    []netip.AddrPort
+	slots      chan struct{}
+	once       sync.Once
+	hosts      map[string][]netip.Addr
+	inventions inventions
 }
 
 // NewResolver returns a resolver that asks the given servers in turn, or those
@@ -244,6 +245,9 @@ func (r *Resolver) resolveHost(ctx context.Context, host string, most int) (h Ho
 		h.Failed = 6
 	} else if h.Why == DNSError && len(aaaa.addrs) > 0 {
 		h.Failed = 4
+	}
+	if len(h.Addrs) > 0 {
+		r.disbelieve(ctx, &h)
 	}
 	return h, chain
 }

@@ -30,6 +30,8 @@ type nameServer struct {
 	asked map[string]int
 	tcp   atomic.Int64
 	old   atomic.Bool // it knows no EDNS
+	// invents is the IPv4 address that is answered for names that do not exist.
+	invents string
 }
 
 func newNameServer(t *testing.T, zone map[string]string) *nameServer {
@@ -80,6 +82,14 @@ func (s *nameServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	switch {
 	case text == "silent":
 		return
+	case !ok && s.invents != "":
+		if q.Question[0].Qtype == dns.TypeA {
+			rr, err := dns.NewRR(q.Question[0].Name + " 60 IN A " + s.invents)
+			if err != nil {
+				panic(err)
+			}
+			m.Answer = append(m.Answer, rr)
+		}
 	case !ok:
 		m.Rcode = dns.RcodeNameError
 	case strings.HasPrefix(text, "!"):
