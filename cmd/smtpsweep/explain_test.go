@@ -45,7 +45,7 @@ func reportWords() (words []string) {
 		words = append(words, "cert_trust="+string(s))
 	}
 	words = append(words, smtp.Findings()...)
-	return append(words, "egress-25-suspect", "locally-intercepted", "inside-view", "descriptors-short", "source-ports-short", "memory-short", "parked-limit", "network-lost", "own-drop-unseen")
+	return append(words, "egress-25-suspect", "locally-intercepted", "inside-view", "descriptors-short", "source-ports-short", "memory-short", "parked-limit", "network-lost", "own-drop-unseen", "resolver-invents")
 }
 
 func TestExplainKnowsEveryWordOfAReport(t *testing.T) {

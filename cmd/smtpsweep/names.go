@@ -220,6 +220,15 @@ var whyCurable = map[string]string{
 	"--allow-reserved": "names lead to special addresses",
 }
 
+// inventedText says that the resolver lies, if it does.
+func (j *job) inventedText() string {
+	if len(j.invented) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the DNS server %s answers %s for names that do not exist: names that lead only there are dns-error; ask an honest one with --resolver",
+		strings.Join(j.resolvers, ", "), strings.Trim(fmt.Sprint(j.invented), "[]"))
+}
+
 // announceNames says what names led to that somebody may not expect.
 func (s *sweep) announceNames() {
 	names := &s.job.names
@@ -237,6 +246,9 @@ func (s *sweep) announceNames() {
 	slices.Sort(lines)
 	for _, line := range lines {
 		s.u.say("%s", line)
+	}
+	if text := s.job.inventedText(); text != "" {
+		s.u.say("Notice: %s", text)
 	}
 	for _, notice := range names.notices {
 		s.u.say("Notice: %s", notice)

@@ -29,6 +29,7 @@ type job struct {
 	names     survey           // what the names led to
 	files     []journal.File
 	resolvers []string
+	invented  []netip.Addr // what the resolver answered for a name that does not exist
 
 	once sync.Once
 	size extent // see extent

@@ -194,6 +194,9 @@ func hashHex(b []byte) string {
 // journalAnswers writes what the DNS said, before the first probe: a run that is
 // killed and gone on with looks at the same addresses.
 func (s *sweep) journalAnswers() {
+	if text := s.job.inventedText(); text != "" {
+		s.note("resolver-invents", text)
+	}
 	for _, i := range s.job.asked {
 		_, answer, _ := s.job.answers.At(int(i))
 		if err := s.writer.Put("answer", answer); err != nil {

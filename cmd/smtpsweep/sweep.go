@@ -220,7 +220,11 @@ func (s *sweep) lookUp(ctx context.Context, servers []netip.AddrPort) error {
 	if n := len(s.job.asked); n > 100 {
 		s.u.say("Looking up %s.", plural(uint64(n), "name", "names"))
 	}
-	return s.job.resolve(ctx, r, put)
+	if err := s.job.resolve(ctx, r, put); err != nil {
+		return err
+	}
+	s.job.invented = r.Invented()
+	return nil
 }
 
 // run probes until everything is decided or somebody says stop.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,8 @@ import (
 //	"lost.example.org":   {"DROP"},                            // no answer at all; "DROP MX" for one type
 //	"large.example.org":  {"TRUNCATE", "A 192.0.2.1"},         // over UDP truncated, over TCP whole
 //	"rebind.example.org": {"A 192.0.2.1", "---", "A 127.0.0.1"}, // other records at every query, in turn
+//
+//	"*":                  {"A 203.0.113.80"},                  // a server that lies: of every name that does not exist
 //
 // A name that is not there, and has nothing below it, does not exist (NXDOMAIN).
 type DNSZone map[string][]string
@@ -261,10 +264,24 @@ func (n *NameServer) next(name string, q dns.Question) (dnsRound, bool) {
 	k := n.queries[q]
 	n.queries[q]++
 	found, ok := n.names[name]
+	if lie, lies := n.names["*."]; !ok && lies && !n.above(name) {
+		return lie.of(name), true
+	}
 	if !ok {
 		return dnsRound{}, false
 	}
 	return found.rounds[k%len(found.rounds)], true
+}
+
+// of returns what is answered for every name, as that of one.
+func (l *dnsName) of(name string) dnsRound {
+	round := l.rounds[0]
+	round.records = slices.Clone(round.records)
+	for i, rr := range round.records {
+		round.records[i] = dns.Copy(rr)
+		round.records[i].Header().Name = name
+	}
+	return round
 }
 
 // above reports whether a name has others below it, and so exists.
