@@ -88,13 +88,18 @@ func (l *loop) connectAlone(s *slot) (errno syscall.Errno, err error) {
 	return errno, err
 }
 
-// judgeAlone sees to a dial alone that was refused, after so many SYNs.
+// judgeAlone sees to a dial alone that was refused, after so many SYNs. Where the
+// kernel does not count, or others send all the time, nobody can tell whose reset it was.
 func (l *loop) judgeAlone(i int32, s *slot, syns int) {
 	before, after := l.before, l.after
+	before.ok = before.ok && !l.noCounts
 	elsewhere := after.sent - before.sent - (after.loopback - before.loopback)
 	switch {
-	case !l.atOnce, !before.ok, after.loopback == before.loopback, elsewhere > 0 && s.dials >= mostAlone:
+	case !l.atOnce, before.ok && after.loopback == before.loopback:
 		l.networks.set(s.target, l.now.Sub(l.base)+vouchedFor)
+		l.conclude(i, s, evidence{errno: unix.ECONNREFUSED}, syns)
+	case !before.ok, elsewhere > 0 && s.dials >= mostAlone:
+		l.networks.set(s.target, unsure)
 		l.conclude(i, s, evidence{errno: unix.ECONNREFUSED}, syns)
 	case elsewhere == 0:
 		l.conclude(i, s, evidence{passage: passageRefused}, syns)

@@ -55,6 +55,7 @@ type Engine struct {
 
 	outagePatience   time.Duration // see outage; 0 = a minute
 	noGuard          bool          // as if the kernel allowed none: see loop.guard
+	noCounts         bool          // as if the kernel counted no packets: see loop.connectAlone
 	inFlight, parked atomic.Int64
 }
 

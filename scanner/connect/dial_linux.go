@@ -224,7 +224,7 @@ func (l *loop) refused(i int32, s *slot) {
 	obs := scanner.Observation{
 		Target: s.target, State: scanner.Closed, Reason: scanner.ConnRefused, At: l.now,
 		Attempts: int(s.attempts) + 1, RTT: l.now.Sub(l.base) - time.Duration(s.since),
-		Source: l.source(s),
+		Source: l.source(s), Err: l.doubt(s),
 	}
 	l.vouch(s)
 	job := s.job()
@@ -313,6 +313,9 @@ func (l *loop) conclude(i int32, s *slot, e evidence, syns int) {
 		if obs.Reason == scanner.LocalError {
 			obs.State = scanner.Unknown
 		}
+	}
+	if obs.State == scanner.Closed {
+		obs.Err = l.doubt(s)
 	}
 	if obs.Reason == scanner.LocalError {
 		obs.Err = localSentence(e.errno, s.target.Addr.Is6())

@@ -86,14 +86,29 @@ func (l *loop) unguard(s *slot) {
 
 // vouch says that a SYN to a slot's target did leave this machine, if it was guarded.
 func (l *loop) vouch(s *slot) {
+	if l.doubtful(s) {
+		return
+	}
 	if now := l.now.Sub(l.base); (l.guardless.Load() || l.sockets.guarded(s.fd)) && !l.networks.vouched(s.target, now) {
 		l.networks.set(s.target, now+vouchedFor)
 	}
 }
 
+// doubtful reports whether the reset being seen to may be this machine's own: it was
+// there when connect returned, and nobody could tell before.
+func (l *loop) doubtful(s *slot) bool { return l.atOnce && l.networks.unsure(s.target) }
+
+// doubt is what a row says of a doubtful reset.
+func (l *loop) doubt(s *slot) string {
+	if !l.doubtful(s) {
+		return ""
+	}
+	return "refused at once: this machine or the first router may have answered for it, which is not decidable from here"
+}
+
 // believes reports whether a reset came from outside, as far as we can know.
 func (l *loop) believes(s *slot) bool {
-	return l.guardless.Load() && !l.atOnce || l.sockets.guarded(s.fd) || l.networks.known(s.target) || l.env.isLocal(s.target.Addr)
+	return l.guardless.Load() && !l.atOnce || l.sockets.guarded(s.fd) || l.networks.known(s.target) || l.networks.unsure(s.target) || l.env.isLocal(s.target.Addr)
 }
 
 // again puts a job back whose reset was not believed.
@@ -145,13 +160,20 @@ func (n *networks) of(t targets.Target) network {
 	return network{prefix: prefix >> (8 * min(n.coarse, size)), port: t.Port, ip6: t.Addr.Is6()}
 }
 
-const stopped time.Duration = -1
+// Marks of a network that nobody vouches for.
+const (
+	stopped time.Duration = -1 // this machine stopped two dials of one
+	unsure  time.Duration = -2 // whose reset it is that comes at once cannot be decided
+)
 
 // known reports whether a network is, or was, vouched for.
 func (n *networks) known(t targets.Target) bool { return n.until[n.of(t)] > 0 }
 
 // stopped reports whether this machine itself stops what goes to a network.
 func (n *networks) stopped(t targets.Target) bool { return n.until[n.of(t)] == stopped }
+
+// unsure reports whether resets of a network may as well be our own.
+func (n *networks) unsure(t targets.Target) bool { return n.until[n.of(t)] == unsure }
 
 func (n *networks) stop(t targets.Target) { n.set(t, stopped) }
 

@@ -79,6 +79,22 @@ func TestOwnResetsOfManyAreLocalErrors(t *testing.T) {
 	})
 }
 
+// TestAResetThatNobodyCanAttributeSaysSo runs where neither a guard nor the counters
+// tell an own reset from the target's, as on old kernels without privilege. A reset that
+// comes later than at once is the target's, or a router's, all the same.
+func TestAResetThatNobodyCanAttributeSaysSo(t *testing.T) {
+	t.Parallel()
+	lab.Run(t, lab.Config{}, func(t *testing.T, l *lab.Lab) {
+		rejectOwn(t, l, 25, lab.Reset)
+		as := append(addrsFrom("10.64.0.0", 20), addrsFrom("10.64.1.0", 20)...)
+		for _, o := range scan(t, &Engine{noGuard: true, noCounts: true}, endpoints([]uint16{25}, as...)...).all {
+			if o.State != scanner.Closed || o.Reason != scanner.ConnRefused || !strings.Contains(o.Err, "this machine or the first router") {
+				t.Errorf("%v: %s %s, Err %q: it does not say that it may be this machine", o.Target.AddrPort(), o.State, o.Reason, o.Err)
+			}
+		}
+	})
+}
+
 // redirectOwn leads this machine's own IPv4 connections from one port to another of its own.
 func redirectOwn(t *testing.T, l *lab.Lab, from, to uint16) {
 	t.Helper()
