@@ -37,7 +37,8 @@ type Scanner struct {
 // The error is nil if the queue was exhausted, ctx's cause if it was cancelled,
 // and otherwise a fault of this machine: nothing a peer does makes Run fail.
 func (s *Scanner) Run(ctx context.Context, q Queue, emit func(*Result)) error {
-	p := &pipeline{prober: s.Prober, emit: emit, talk: s.Talk, limit: cmp.Or(s.Conversations, DefaultConversations)}
+	limit := cmp.Or(s.Conversations, DefaultConversations)
+	p := &pipeline{prober: s.Prober, emit: emit, talk: s.Talk, limit: limit, window: newWindow(limit, time.Now())}
 	if p.talk == nil {
 		p.talk = ctx
 	}
@@ -45,7 +46,9 @@ func (s *Scanner) Run(ctx context.Context, q Queue, emit func(*Result)) error {
 		q = unhurried{q, p}
 	}
 	err := s.Engine.Scan(ctx, q, p.observed)
-	return errors.Join(err, p.group.Wait())
+	err = errors.Join(err, p.group.Wait())
+	p.rest()
+	return err
 }
 
 // A pipeline is the state of one Run.
@@ -60,6 +63,8 @@ type pipeline struct {
 
 	mu      sync.Mutex    // guards following
 	running int           // goroutines of group that will still look at waiting
+	window  window        // of those
+	widen   *time.Timer   // to ask the window again; nil if nobody must
 	waiting []Observation // open, and no goroutine free for them yet
 	wakers  []func()      // of the engine
 }
@@ -96,27 +101,58 @@ func (p *pipeline) observed(obs Observation) {
 		return
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.waiting = append(p.waiting, obs)
 	if len(p.waiting) > p.limit/4 {
 		p.behind.Store(true)
 	}
-	start := p.running < p.limit // else one of those who run takes it
-	if start {
-		p.running++
-	}
-	p.mu.Unlock()
-	if start {
-		p.group.Go(p.converse)
+	if p.room() { // else one of those who run takes it
+		p.start()
 	}
 }
 
-// converse holds conversations until none is waiting.
+// room reports whether one more conversation may be held; if there is none because
+// the window is narrow, it is asked again later. One that runs there is always, or
+// nobody would take what is waiting.
+func (p *pipeline) room() bool {
+	if p.running == 0 || p.window.admits(p.running, time.Now()) {
+		return true
+	}
+	if p.running < p.limit && p.widen == nil {
+		p.widen = time.AfterFunc(windowStep, p.begin)
+	}
+	return false
+}
+
+// start starts a goroutine that holds conversations. Run waits for it: the engine
+// runs, or another one.
+func (p *pipeline) start() {
+	p.running++
+	p.group.Go(p.converse)
+}
+
+// begin starts a goroutine for each open port that is waiting, as far as there is room.
+func (p *pipeline) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.widen = nil
+	for n := len(p.waiting); n > 0 && p.room(); n-- {
+		p.start()
+	}
+}
+
+// rest sees that nothing is begun any more.
+func (p *pipeline) rest() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.widen != nil {
+		p.widen.Stop()
+	}
+}
+
+// converse holds conversations until none is waiting, or there are too many.
 func (p *pipeline) converse() error {
-	for {
-		obs, ok := p.next()
-		if !ok {
-			return nil
-		}
+	for obs, ok := p.next(nil); ok; {
 		conn := obs.Conn
 		obs.Conn = nil
 		service := p.prober.Probe(p.talk, conn, &obs)
@@ -125,18 +161,24 @@ func (p *pipeline) converse() error {
 			obs.State, obs.Reason = Unknown, Interrupted // cut short by us: not their whole answer
 		}
 		p.emit(&Result{Observation: obs, Service: service})
+		obs, ok = p.next(service)
 	}
+	return nil
 }
 
-// next returns an open port that waits for a conversation. It wakes the engine
-// when half of those that were too many are gone.
-func (p *pipeline) next() (obs Observation, ok bool) {
+// next returns an open port that waits for a conversation, if there is room for one
+// in the place of the last, whose service that was (nil if it is the first). It wakes
+// the engine when half of those that were too many are gone.
+func (p *pipeline) next(last *Service) (obs Observation, ok bool) {
 	p.mu.Lock()
-	if ok = len(p.waiting) > 0; ok {
-		obs, p.waiting = p.waiting[0], p.waiting[1:]
-	} else {
+	if last != nil {
+		p.window.end(last.ConversedIn, last.Queued)
+	}
+	if p.running--; len(p.waiting) == 0 {
 		p.waiting = nil
-		p.running--
+	} else if ok = p.room(); ok {
+		p.running++
+		obs, p.waiting = p.waiting[0], p.waiting[1:]
 	}
 	var wakers []func()
 	if len(p.waiting) <= p.limit/8 && p.behind.Load() {
