@@ -12,11 +12,15 @@ const (
 	// sweepMemory is what a sweep may take beside what it begins with, before
 	// garbage is collected as often as that needs: with the program itself it
 	// stays below 80 MB, 2,000 conversations under way included.
-	sweepMemory = 48 << 20
+	sweepMemory = 60 << 20
 
 	// quietGC is the growth in percent after which garbage is collected while
 	// nobody is talked to: a dial leaves next to none, so that it comes at no price.
 	quietGC = 25
+
+	// talkGC is the same while conversations are held: each leaves some 50 KB, and
+	// few are enough to keep the processors busy. sweepMemory bounds it.
+	talkGC = 300
 )
 
 // limitMemory bounds the memory of a sweep and its reports, unless whoever runs it
@@ -29,10 +33,11 @@ func (s *sweep) limitMemory() {
 	var now runtime.MemStats
 	runtime.ReadMemStats(&now)
 	limit := debug.SetMemoryLimit(int64(now.HeapAlloc) + sweepMemory)
-	percent := 100
+	growth := talkGC
 	if s.f.probe.text == "port" {
-		percent = debug.SetGCPercent(quietGC)
+		growth = quietGC
 	}
+	percent := debug.SetGCPercent(growth)
 	s.unlimit = func() {
 		debug.SetMemoryLimit(limit)
 		debug.SetGCPercent(percent)
