@@ -12,6 +12,7 @@ import (
 const (
 	mostGateways  = 16                     // of a family that are looked after
 	gatewaysTrust = 100 * time.Millisecond // until they are looked at again
+	mostOthers    = 64                     // rows, until one that the kernel has no entry for counts as not used
 )
 
 // gateways are where this machine sends what is not on-link. A SYN to one that does not
@@ -21,7 +22,7 @@ type gateways struct {
 	links []int // by index: those that had an address and worked when the run began
 
 	mu      sync.Mutex // guards following
-	list    [2][]gateway
+	list    [2][]watched
 	checked [2]time.Time
 	trouble [2]bool
 }
@@ -31,6 +32,12 @@ type gateway struct {
 	link int
 }
 
+// A watched gateway is one that is looked after.
+type watched struct {
+	gateway
+	others int // silent rows in turn that went by others, up to mostOthers
+}
+
 func (g *gateways) add(r netlink.Route) {
 	addr, ok := netip.AddrFromSlice(r.Gw)
 	if !ok {
@@ -38,7 +45,7 @@ func (g *gateways) add(r netlink.Route) {
 	}
 	addr = addr.Unmap()
 	if list := &g.list[family(addr)]; len(*list) < mostGateways {
-		*list = append(*list, gateway{addr, r.LinkIndex})
+		*list = append(*list, watched{gateway: gateway{addr, r.LinkIndex}})
 	}
 }
 
@@ -51,8 +58,10 @@ func (g *gateways) troubled(family int, now time.Time) bool {
 		return g.trouble[family]
 	}
 	g.checked[family], g.trouble[family] = now, false
-	for _, w := range g.list[family] {
-		g.trouble[family] = g.trouble[family] || w.fails()
+	for i := range g.list[family] {
+		w := &g.list[family][i]
+		fails, known := w.fails()
+		g.trouble[family] = g.trouble[family] || fails && (known || w.others < mostOthers)
 	}
 	for _, link := range g.links {
 		g.trouble[family] = g.trouble[family] || linkIsDown(link)
@@ -60,10 +69,35 @@ func (g *gateways) troubled(family int, now time.Time) bool {
 	return g.trouble[family]
 }
 
-// fails reports whether a gateway does not answer ARP or ND.
-func (w gateway) fails() bool {
+// use notes that a silent row went by a gateway.
+func (g *gateways) use(family int, used gateway) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.list[family] {
+		if w := &g.list[family][i]; w.gateway == used {
+			w.others = 0
+		} else {
+			w.others = min(w.others+1, mostOthers)
+		}
+	}
+}
+
+// fails reports whether a gateway does not answer ARP or ND, and whether the kernel
+// has an entry for it. What was sent to a gateway that has none was not answered
+// for either: where the neighbour table is short, those that failed go first.
+func (w gateway) fails() (fails, known bool) {
 	state, err := readNeighbor(w.addr, w.link)
-	return err == nil && (state == netlink.NUD_FAILED || state == netlink.NUD_INCOMPLETE)
+	if err == unix.ENOENT {
+		return asksNeighbors(w.link), false
+	}
+	const answered = netlink.NUD_REACHABLE | netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE | netlink.NUD_PERMANENT | netlink.NUD_NOARP
+	return err == nil && state&answered == 0, err == nil
+}
+
+// asksNeighbors reports whether what is sent over a link needs ARP or ND.
+func asksNeighbors(index int) bool {
+	link, err := netlink.LinkByIndex(index)
+	return err == nil && link.Attrs().RawFlags&(unix.IFF_NOARP|unix.IFF_POINTOPOINT|unix.IFF_LOOPBACK) == 0
 }
 
 func linkIsDown(index int) bool {
@@ -82,7 +116,13 @@ func (s *surroundings) noWay(a netip.Addr, now time.Time) bool {
 		return err != nil
 	}
 	gw, ok := netip.AddrFromSlice(routes[0].Gw)
-	return linkIsDown(routes[0].LinkIndex) || ok && gateway{gw.Unmap(), routes[0].LinkIndex}.fails()
+	if down := linkIsDown(routes[0].LinkIndex); down || !ok {
+		return down
+	}
+	used := gateway{gw.Unmap(), routes[0].LinkIndex}
+	s.gateways.use(family(a), used)
+	fails, _ := used.fails()
+	return fails
 }
 
 // linkIsDown reports whether no link that leads to an on-link address works.

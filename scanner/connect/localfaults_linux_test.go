@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -141,6 +142,36 @@ func TestAGatewayThatDoesNotAnswerIsALocalError(t *testing.T) {
 		n := lab.Count(t, 500, 3000, 30_000)
 		timeout := []time.Duration{800 * time.Millisecond, 0, 0}[lab.Count(t, 0, 1, 2)] // 0: long enough for ARP to fail
 		for _, o := range scan(t, &Engine{Timeout: timeout}, endpoints([]uint16{25}, addrsFrom("10.64.0.0", n)...)...).all {
+			if o.Reason != scanner.LocalError {
+				check(t, o, scanner.Unknown, scanner.LocalError)
+			}
+		}
+	})
+}
+
+// TestAGatewayThatIsForgottenIsALocalError has the kernel forget a gateway that does not
+// answer, again and again, as it does when its neighbour table is short.
+func TestAGatewayThatIsForgottenIsALocalError(t *testing.T) {
+	t.Parallel()
+	lab.Run(t, lab.Config{}, func(t *testing.T, l *lab.Lab) {
+		nobody := netip.MustParseAddr("10.20.9.99")
+		must(t, netlink.RouteReplace(&netlink.Route{Gw: nobody.AsSlice(), Dst: ipNet("0.0.0.0/0")}))
+		sc0, err := netlink.LinkByName("sc0")
+		must(t, err)
+		entry := netlink.Neigh{LinkIndex: sc0.Attrs().Index, Family: unix.AF_INET, IP: nobody.AsSlice()}
+		done, forgetting := make(chan struct{}), sync.WaitGroup{}
+		forgetting.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					_ = netlink.NeighDel(&entry) // it may be gone already
+				}
+			}
+		})
+		defer func() { close(done); forgetting.Wait() }()
+		for _, o := range scan(t, &Engine{Timeout: 2900 * time.Millisecond}, endpoints([]uint16{25}, addrsFrom("10.64.0.0", 200)...)...).all {
 			if o.Reason != scanner.LocalError {
 				check(t, o, scanner.Unknown, scanner.LocalError)
 			}
