@@ -71,6 +71,10 @@ func translateArgs(args []string) ([]string, error) {
 			out = append(out, ours, value)
 			continue
 		}
+		if word == "-n" && args[0] == "trace" {
+			out = append(out, "--no-names")
+			continue
+		}
 		if ours, ok := sameAlone[word]; ok {
 			out = append(out, ours...)
 			continue

@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 	"scanner/scannertest":     {"scanner", "targets"},
 	"scanner/scannertest/lab": {},
 	"report":                  {"scanner", "scanner/egress/policy", "scanner/journal", "targets"},
-	"cmd/smtpsweep":           {"report", "scanner", "scanner/connect", "scanner/egress/policy", "scanner/explain", "scanner/journal", "scanner/pace", "scanner/recverr", "scanner/scannertest", "scanner/smtp", "targets"},
+	"cmd/smtpsweep":           {"report", "scanner", "scanner/connect", "scanner/egress/path", "scanner/egress/policy", "scanner/explain", "scanner/journal", "scanner/pace", "scanner/recverr", "scanner/scannertest", "scanner/smtp", "targets"},
 }
 
 // mayUse lists outside modules that are let in through few places only.

@@ -82,6 +82,12 @@ func runReport(u *ui, f *reportFlags, args []string) error {
 	if err != nil {
 		return err
 	}
+	switch traces, err := areTraces(paths); {
+	case err != nil:
+		return err
+	case traces:
+		return reportTraces(u, f, paths)
+	}
 	o, err := checkOutputs(u, f.outputFlags, false, paths...)
 	if err != nil {
 		return err

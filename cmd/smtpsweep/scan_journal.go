@@ -24,6 +24,7 @@ var paceFlags = []string{"rate", "host-limit", "host-interval", "subnet-rate"}
 
 // A recordedConfig is the run record's "config": what makes this run again.
 type recordedConfig struct {
+	Command string              `json:"command,omitempty"` // empty: scan
 	Targets []string            `json:"targets"`
 	Flags   map[string][]string `json:"flags"`           // as they hold, typed or not
 	Unset   []string            `json:"unset,omitempty"` // of the paceFlags: they follow the targets
@@ -164,12 +165,8 @@ func (s *sweep) runRecord() (journal.Run, error) {
 		return journal.Run{}, fail(exitEnvironment, "%w", err)
 	}
 	host, _ := os.Hostname()
-	who := ""
-	if u, err := user.Current(); err == nil {
-		who = u.Username
-	}
 	run := journal.Run{
-		Version: version(), Args: append([]string{"smtpsweep"}, os.Args[1:]...), Started: s.started.UTC(), Host: host, User: who,
+		Version: version(), Args: append([]string{"smtpsweep"}, os.Args[1:]...), Started: s.started.UTC(), Host: host, User: userName(),
 		Vantage: s.vantage, Gateway: defaultGateway(), Resolvers: s.job.resolvers,
 		Seed: s.job.plan.Seed(), PlanHash: s.job.plan.Hash(), Endpoints: s.job.rows(), Names: s.job.plan.NameCount(),
 		Shard: s.f.shard, Config: config, ConfigHash: hashHex(config), Files: s.job.files,
@@ -178,6 +175,15 @@ func (s *sweep) runRecord() (journal.Run, error) {
 		run.Source = a.String()
 	}
 	return run, nil
+}
+
+// userName returns who runs this, "" if it is not known.
+func userName() string {
+	u, err := user.Current()
+	if err != nil {
+		return ""
+	}
+	return u.Username
 }
 
 // configOf reads the configuration in a run record.

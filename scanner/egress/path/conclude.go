@@ -2,6 +2,7 @@ package path
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/smtpsweep/smtpsweep/scanner"
 )
@@ -61,18 +62,26 @@ func trackOf(port uint16, hops []scanner.Hop) (t track) {
 }
 
 // controlOf returns the port, other than i, that is compared with: the one that was answered as by the host
-// from farthest, of several the one that the request names; -1 if there is none.
+// from farthest, of several one that is open, of several the one that the request names; -1 if there is none.
 func controlOf(r Request, tracks []track, i int) int {
-	best := -1
-	for j := range tracks {
-		if j == i || tracks[j].distance == 0 {
+	best, most := -1, [3]int{}
+	for j, t := range tracks {
+		if j == i || t.distance == 0 {
 			continue
 		}
-		if best < 0 || tracks[j].distance > tracks[best].distance || tracks[j].distance == tracks[best].distance && r.Ports[j] == r.Control {
-			best = j
+		rank := [3]int{t.distance, number(t.opens), number(r.Ports[j] == r.Control)}
+		if best < 0 || slices.Compare(rank[:], most[:]) > 0 {
+			best, most = j, rank
 		}
 	}
 	return best
+}
+
+func number(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // decide says what became of the SYNs to port i.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 
@@ -213,8 +214,18 @@ func TestEveryFilterIsFound(t *testing.T) {
 		for _, s := range all {
 			orders = append(orders, order{Request: Request{Addr: s.filter.To.Addr(), Ports: []uint16{25, 587}, Control: 587}})
 		}
-		for i, tr := range traceAsNobody(t, orders...) {
+		traces := traceAsNobody(t, orders...)
+		for i, tr := range traces {
 			t.Run(all[i].name, func(t *testing.T) { checkScenario(t, all[i], tr) })
+		}
+		t.Run("traceroute -T", func(t *testing.T) { compareWithTraceroute(t, p, all, traces) })
+		six := slices.IndexFunc(all, func(s scenario) bool { return s.filter.Family == 6 })
+		if six < 0 {
+			six = len(all)
+		}
+		t.Run("nmap", func(t *testing.T) { compareWithNmap(t, p, all[:six], traces[:six]) })
+		if six < len(all) {
+			t.Run("nmap -6", func(t *testing.T) { compareWithNmap(t, p, all[six:], traces[six:]) })
 		}
 		lab.Proof(t, "%d filters were found", len(all))
 	})

@@ -33,7 +33,7 @@ func (t *Tracer) observe(ctx context.Context, r Request) ([]scanner.Observation,
 		return target, true
 	}
 	var mu sync.Mutex
-	engine := &connect.Engine{Source: t.Source, Interface: t.Interface}
+	engine := &connect.Engine{Source: t.Source, Interface: t.Interface, Timeout: t.Silence}
 	err := engine.Scan(ctx, pace.New(pace.Config{}, next), func(o scanner.Observation) {
 		mu.Lock()
 		defer mu.Unlock()

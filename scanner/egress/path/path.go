@@ -29,6 +29,9 @@ import (
 // ErrUnsupported says that this system cannot trace.
 var ErrUnsupported = errors.New("tracing a path needs Linux: no other system tells a program without privilege which router answered")
 
+// MostPorts is how many ports a trace compares.
+const MostPorts = 16
+
 // Defaults and bounds of a Tracer.
 const (
 	defaultMaxHops = 30
@@ -38,7 +41,6 @@ const (
 	defaultTimeout = 45 * time.Second
 	mostHops       = 64
 	mostFlows      = 10
-	mostPorts      = 16
 )
 
 // A Tracer traces paths. Its zero value works. One Tracer may trace several hosts at the same time,
@@ -50,6 +52,7 @@ type Tracer struct {
 	Gap       int           // how many hops that answer nothing are passed before it stops, towards a host that does not answer; 0 = 5
 	Flows     int           // SYNs to a port at a hop, at most, each from another source port; 0 = 3, 10 at most
 	Wait      time.Duration // for the answer to each; 0 = 1s
+	Silence   time.Duration // how long a port may be silent to ordinary SYNs; 0 = 3.9s
 	Timeout   time.Duration // of the hops of one host; 0 = 45s. What is known then is returned, not Complete.
 
 	mu   sync.Mutex // guards following
@@ -90,8 +93,8 @@ func (r *Request) valid() error {
 	switch {
 	case !r.Addr.IsValid():
 		return errors.New("trace: no address")
-	case len(r.Ports) == 0 || len(r.Ports) > mostPorts:
-		return fmt.Errorf("trace: %d ports: want 1 to %d", len(r.Ports), mostPorts)
+	case len(r.Ports) == 0 || len(r.Ports) > MostPorts:
+		return fmt.Errorf("trace: %d ports: want 1 to %d", len(r.Ports), MostPorts)
 	case slices.Contains(r.Ports, 0):
 		return errors.New("trace: there is no port 0")
 	case r.Control != 0 && !slices.Contains(r.Ports, r.Control):
@@ -138,13 +141,3 @@ func (t *Tracer) Trace(ctx context.Context, r Request) (*Trace, error) {
 	tr.Paths = conclude(r, tr.Observed, tr.Hops)
 	return tr, err
 }
-
-// Network words of addresses.
-const (
-	NetPrivate   = "private"    // RFC 1918, RFC 4193
-	NetShared    = "shared"     // RFC 6598, behind a provider's NAT
-	NetLinkLocal = "link-local" // RFC 3927, RFC 4291
-	NetLoopback  = "loopback"
-	NetSpecial   = "special" // another block of the special-purpose registries
-	NetPublic    = "public"
-)

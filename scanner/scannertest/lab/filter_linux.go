@@ -192,3 +192,35 @@ func (l *Lab) forget(ns string) error {
 	}
 	return nil // where the kernel has no way to, they end by themselves
 }
+
+// Mute makes a router say nothing when a TTL is over there, until t ends.
+func (p *Path) Mute(t *testing.T, ns string) {
+	t.Helper()
+	name := fmt.Sprintf("mute%d", p.tables.Add(1))
+	set := func(c *nftables.Conn) error {
+		for _, fam := range p.families() {
+			// ICMP 11 (RFC 792), ICMPv6 3 (RFC 4443, 3.3)
+			proto, typ := byte(unix.IPPROTO_ICMP), byte(11)
+			if fam.ip6 {
+				proto, typ = unix.IPPROTO_ICMPV6, 3
+			}
+			rule(c, chain(c, fam.table, name, "mute", nftables.ChainTypeFilter, nftables.ChainHookOutput, filter), []expr.Any{
+				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
+				&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{typ}},
+				&expr.Verdict{Kind: expr.VerdictDrop},
+			})
+		}
+		return nil
+	}
+	p.Rules(t, ns, set)
+	t.Cleanup(func() {
+		p.Rules(t, ns, func(c *nftables.Conn) error {
+			for _, fam := range p.families() {
+				c.DelTable(&nftables.Table{Family: fam.table, Name: name})
+			}
+			return nil
+		})
+	})
+}

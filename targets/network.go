@@ -1,9 +1,15 @@
-package path
+package targets
 
-import (
-	"net/netip"
+import "net/netip"
 
-	"github.com/smtpsweep/smtpsweep/targets"
+// What kinds of network there are, as Network says.
+const (
+	NetPrivate   = "private"    // RFC 1918, RFC 4193
+	NetShared    = "shared"     // RFC 6598, behind a provider's NAT
+	NetLinkLocal = "link-local" // RFC 3927, RFC 4291
+	NetLoopback  = "loopback"
+	NetSpecial   = "special" // another block of the special-purpose registries
+	NetPublic    = "public"
 )
 
 var shared = netip.MustParsePrefix("100.64.0.0/10")
@@ -20,7 +26,7 @@ func Network(a netip.Addr) string {
 		return NetPrivate
 	case shared.Contains(a):
 		return NetShared
-	case targets.IsPublic(a):
+	case IsPublic(a):
 		return NetPublic
 	}
 	return NetSpecial
