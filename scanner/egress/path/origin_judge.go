@@ -131,13 +131,16 @@ func lastHops(f Figures, r relation, d int) Attribution {
 	if r.is == otherClass {
 		hop = distance(f.Reset.Min) - (distance(f.SYNACK.Min) - d) // the way back may be longer
 	}
+	if hop < 1 {
+		hop = distance(f.Reset.Min)
+	}
 	switch {
 	case hop >= d || d == 1:
 		return Attribution{From: max(d-1, 1), To: d, Why: "the reset has another initial TTL, from the host's own distance: the host makes its resets so, or something right in front of it refuses"}
 	case !f.Reset.exact() || !f.SYNACK.exact():
 		hop = d - 1
 	}
-	a := Attribution{By: Hop, From: min(max(hop, 1), d-1), To: d - 1}
+	a := Attribution{By: Hop, From: min(hop, d-1), To: d - 1}
 	if a.From == a.To {
 		a.Hop = a.To
 	}

@@ -61,6 +61,8 @@ func TestJudge(t *testing.T) {
 
 		// Somebody who lets the SYN pass and refuses when the host answers.
 		{"router 1 when the host answers", figures(4, 4, 64, 61), want{by: Hop, from: 1, to: 3}},
+		{"router 1 when the host answers, way back longer", figures(4, 4, 64, 59), want{by: Hop, from: 1, to: 3}},
+		{"the server's program chose an odd TTL", figures(4, 4, 61, 56), want{from: 3, to: 4, why: "another initial TTL"}},
 
 		// Equal TTLs.
 		{"nobody looked how the reset is made", figures(4, 4, 61, 61), want{lean: Host, from: 3, to: 4}},

@@ -84,7 +84,8 @@ type asker struct {
 	ask     func(context.Context, Refusal) (Attribution, error)
 }
 
-// askers are an ordinary user without capabilities, and this process, which has all that the lab gives.
+// askers are an ordinary user without capabilities; one as where the kernel allows him socket
+// filters, if this one does not; and this process, which has all that the lab gives.
 func askers(t *testing.T, p *lab.Path) []asker {
 	t.Helper()
 	filters, err := strconv.ParseBool(strings.TrimSpace(p.StartNobody(t, lab.Scanner, "attributor").Output()))
@@ -107,7 +108,15 @@ func askers(t *testing.T, p *lab.Path) []asker {
 		}
 		return got.Attribution, err
 	}
-	return []asker{{"nobody", MethodMinTTL, filters, nobody}, {"raw", MethodRaw, true, Origin}}
+	withFilters := func(ctx context.Context, r Refusal) (Attribution, error) {
+		r.Unprivileged = true
+		return Origin(ctx, r)
+	}
+	return []asker{
+		{"nobody", MethodMinTTL, filters, nobody},
+		{"nobody with socket filters", MethodMinTTL, true, withFilters},
+		{"raw", MethodRaw, true, Origin},
+	}
 }
 
 // A setting is the initial TTLs of a network, those that are not 64, its NAT, and what its
