@@ -132,7 +132,9 @@ type Figures struct {
 	ResetRTT Millis   `json:"reset_rtt_ms,omitempty"` // the shortest from SYN to reset
 	AckRTT   Millis   `json:"syn_ack_rtt_ms,omitempty"`
 	Connects int      `json:"connects"`
-	Notes    []string `json:"notes,omitempty"` // what may have biased it
+	// Interrupted says that there was no time for all of it.
+	Interrupted bool     `json:"interrupted,omitempty"`
+	Notes       []string `json:"notes,omitempty"` // what may have biased it
 
 	routers map[int]netip.Addr // who said that a TTL was over, by TTL
 }
@@ -192,8 +194,8 @@ type Header struct {
 
 // Origin finds out who is likely to refuse connections to a port: the host, a hop on
 // the way, or this machine. It begins at most [MostConnects] connections, one after
-// the other, and sends nothing over them. An error is a fault of this machine; that
-// it cannot be decided is an answer.
+// the other, and sends nothing over them. An error is a fault of this machine, or the cause of
+// ctx's end, with which comes what is known by then; that it cannot be decided is an answer.
 func Origin(ctx context.Context, r Refusal) (Attribution, error) {
 	r.Port = netip.AddrPortFrom(r.Port.Addr().Unmap(), r.Port.Port())
 	switch {
@@ -208,8 +210,8 @@ func Origin(ctx context.Context, r Refusal) (Attribution, error) {
 	}
 	defer d.close()
 	f, err := measure(ctx, r, d)
-	if err != nil {
+	if err != nil && !f.Interrupted {
 		return Attribution{}, err
 	}
-	return Judge(f), nil
+	return Judge(f), err
 }

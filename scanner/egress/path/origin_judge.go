@@ -26,6 +26,9 @@ import (
 func Judge(f Figures) Attribution {
 	a := judge(f)
 	a.Figures = f
+	if f.Interrupted && a.By == Undecidable {
+		a = Attribution{Why: "interrupted before it was decided", Figures: f}
+	}
 	for hop := a.From; a.By == Hop && hop <= a.To; hop++ {
 		if addr := f.routers[hop]; addr.IsValid() {
 			a.Addresses = append(a.Addresses, addr)

@@ -106,6 +106,8 @@ func TestJudge(t *testing.T) {
 		{"a bridge before the neighbour", figures(1, 1, 255, 64), want{from: 1, to: 1, why: "another initial TTL"}},
 		{"the neighbour, from nearer than can be", figures(1, 1, 64, 63), want{from: 1, to: 1}},
 
+		{"interrupted", with(figures(2, 0, 64, 0), func(f *Figures) { f.Interrupted = true }), want{why: "interrupted"}},
+		{"interrupted when it was clear", with(figures(2, 4, 64, 0), func(f *Figures) { f.Interrupted = true }), want{by: Hop, from: 1, to: 2, hop: 1}},
 		{"not a refusal", Figures{Instead: "nothing answers"}, want{why: "nothing answers"}},
 		{"nothing", Figures{}, want{}},
 	} {

@@ -97,6 +97,7 @@ func measure(ctx context.Context, r Refusal, d dialler) (Figures, error) {
 			break
 		}
 		if err := step(ctx); err != nil {
+			m.f.Interrupted = ctx.Err() != nil
 			return m.f, err
 		}
 	}

@@ -297,13 +297,15 @@ func TestOriginSaysFaultsOfThisMachine(t *testing.T) {
 	}
 }
 
-// TestOriginPaces: a public host is asked once a second, after the first six; and what is cancelled ends.
+// TestOriginPaces: a public host is asked once a second, after the first six; and what is cancelled ends
+// with what is known.
 func TestOriginPaces(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	n := &model{routers: 3, initial: []int{64, 64, 64, 64}, sender: 4, rnd: rand.New(rand.NewPCG(1, 1)), how: MethodMinTTL, minTTLs: map[uint16]int{}}
 	r := Refusal{Port: netip.MustParseAddrPort("62.1.1.1:25"), Control: 587}
 	time.AfterFunc(20*time.Millisecond, cancel)
-	if _, err := measure(ctx, r, n); !errors.Is(err, context.Canceled) || n.connects > freeConnects+1 {
-		t.Errorf("%d connects, then %v", n.connects, err)
+	f, err := measure(ctx, r, n)
+	if !errors.Is(err, context.Canceled) || n.connects > freeConnects+1 || !f.Interrupted || !f.Refused || f.Connects != n.connects {
+		t.Errorf("%d connects, then %v: %+v", n.connects, err, f)
 	}
 }
