@@ -70,9 +70,10 @@ var heardNames = [...]string{"nothing answers", "a reset", "it accepts connectio
 type measurement struct {
 	Refusal
 	dialler
-	f    Figures
-	last time.Time // when the last connection was begun
-	over bool      // nothing more is to be found out
+	f     Figures
+	last  time.Time // when the last connection was begun
+	over  bool      // nothing more is to be found out
+	lossy bool      // nothing came where something had to: packets are lost, or limited
 }
 
 const (
@@ -185,6 +186,7 @@ func (m *measurement) refusal(ctx context.Context) error {
 		ans, err = m.try(ctx, a)
 	}
 	if err == nil && ans.heard == silence {
+		m.lossy = true
 		ans, err = m.try(ctx, a)
 	}
 	if err != nil {
@@ -300,6 +302,7 @@ func (m *measurement) searchTTL(ctx context.Context, port uint16, want heard, gu
 		case err != nil:
 			return Span{}, err
 		case ans.heard != want && ans.heard != dropped:
+			m.lossy = true
 			m.note("port %d did not answer any more while the TTL of its answers was looked for: %s", port, heardNames[ans.heard])
 			if s.left == ttlQuestions {
 				return Span{}, nil
@@ -406,20 +409,28 @@ func (m *measurement) searchHops(ctx context.Context, a attempt, in Span, surely
 	if !s.exact() || surely == s.Min-1 || s.Min == 1 {
 		return s.Span, nil
 	}
-	again, err := m.control(ctx, &a, s.Min-1)
-	if err != nil {
-		return Span{}, err
+	asks := 1
+	if m.lossy {
+		asks = 3
+	}
+	for range asks {
+		again, err := m.control(ctx, &a, s.Min-1)
+		switch {
+		case err != nil:
+			return Span{}, err
+		case again.port():
+			return Span{min(surely+1, s.Min-1), s.Min - 1}, nil
+		case again.heard == expired:
+			return s.Span, nil
+		}
 	}
 	still, err := m.control(ctx, &a, s.Min)
-	if err != nil {
-		return Span{}, err
-	}
 	switch {
+	case err != nil:
+		return Span{}, err
 	case !still.port():
 		m.note("port %d did not answer any more while the TTL at which it does was looked for", a.port)
 		return Span{}, nil
-	case again.port():
-		return Span{min(surely+1, s.Min-1), s.Min - 1}, nil
 	}
 	return s.Span, nil
 }

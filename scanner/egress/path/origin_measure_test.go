@@ -252,7 +252,7 @@ func TestOriginIsNeverWrong(t *testing.T) {
 
 // TestOriginBearsLoss: packets are lost, ways back are longer, and hosts begin to shun us.
 // What is found may be less, and it is not wrong; where one packet in ten
-// is lost each way, silence is taken for an answer about once in two thousand times.
+// is lost each way, silence is taken for an answer about once in three thousand times.
 func TestOriginBearsLoss(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(3, 4))
@@ -271,6 +271,9 @@ func TestOriginBearsLoss(t *testing.T) {
 			} else {
 				wrongAtLoss++
 			}
+			if wrong+wrongAtLoss > 3 {
+				continue
+			}
 			t.Logf("%+v\ngot %s, hops %d to %d: %s\n%s %v", n, a.By, a.From, a.To, a.Why, w, a.Figures.Notes)
 		}
 		if a.By != Undecidable {
@@ -278,7 +281,7 @@ func TestOriginBearsLoss(t *testing.T) {
 		}
 	}
 	lab.Proof(t, "%d of %d decided, %d wrong, %d at 10%% loss each way", decided, count, wrong, wrongAtLoss)
-	if wrong > 0 || wrongAtLoss > 3+count/2000 || decided < count/3 {
+	if wrong > 0 || wrongAtLoss > 3+count/5000 || decided < count/3 {
 		t.Errorf("%d of %d decided, %d wrong, %d at 10%% loss each way", decided, count, wrong, wrongAtLoss)
 	}
 }
