@@ -13,6 +13,7 @@ godebug tlssha1=1
 godebug rsa1024min=0
 
 require (
+	github.com/elastic/go-seccomp-bpf v1.6.0
 	github.com/goccy/go-yaml v1.19.2
 	github.com/google/go-cmp v0.7.0
 	github.com/google/nftables v0.3.0

@@ -11,6 +11,7 @@ import (
 
 	"github.com/smtpsweep/smtpsweep/report"
 	"github.com/smtpsweep/smtpsweep/scanner"
+	"github.com/smtpsweep/smtpsweep/scanner/egress/reflect"
 	"github.com/smtpsweep/smtpsweep/scanner/explain"
 	"github.com/smtpsweep/smtpsweep/scanner/smtp"
 )
@@ -45,6 +46,7 @@ func reportWords() (words []string) {
 		words = append(words, "cert_trust="+string(s))
 	}
 	words = append(words, smtp.Findings()...)
+	words = append(words, reflect.Codes()...)
 	return append(words, "egress-25-suspect", "locally-intercepted", "inside-view", "descriptors-short", "source-ports-short", "memory-short", "parked-limit", "network-lost", "own-drop-unseen", "resolver-invents")
 }
 

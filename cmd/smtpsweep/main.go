@@ -129,7 +129,7 @@ pipelines. It never logs in and never sends mail.`,
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newScan(u), newTrace(u), newReport(u), newExplain(u), newDemo(u), newSelftest(u), newVersion(u))
+	root.AddCommand(newScan(u), newReflect(u), newTrace(u), newReport(u), newExplain(u), newDemo(u), newSelftest(u), newVersion(u))
 	root.SetUsageTemplate(strings.NewReplacer(
 		"FlagUsages ", "FlagUsagesWrapped 100 ",
 		"{{if .HasAvailableSubCommands}}\n  {{.CommandPath}} [command]{{end}}", "{{if not .Runnable}}\n  {{.CommandPath}} COMMAND{{end}}",

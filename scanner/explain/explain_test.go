@@ -414,7 +414,7 @@ func checkCode(t *testing.T, text string) {
 }
 
 func TestOwnWordsAreExplained(t *testing.T) {
-	for _, table := range []map[string]topic{ownTopics, findingTopics} {
+	for _, table := range []map[string]topic{ownTopics, findingTopics, reflectTopics} {
 		for word, topic := range table {
 			got := Explain(word)
 			if len(got) != 1 || len(got[0].Means) == 0 || len(got[0].Do) == 0 || got[0].Who == "" {
@@ -432,6 +432,7 @@ func TestOwnWordsAreExplained(t *testing.T) {
 		{" Filtered  no-response ", []string{"state filtered", "reason no-response"}},
 		{"finding=cert-expired;tls-old", []string{"finding cert-expired", "finding tls-old"}},
 		{"tls-failed", []string{"service tls-failed"}},
+		{"finding=reflect-nat", []string{"finding reflect-nat"}},
 		{"finding=tls-failed", []string{"finding tls-failed"}},
 		{"starttls=unknown", []string{"starttls unknown"}},
 		{"unknown", []string{"state unknown"}},

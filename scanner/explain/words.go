@@ -36,7 +36,11 @@ func ownWord(tok string) (topic, bool) {
 		if t, ok := ownTopics[k+"="+v]; ok {
 			return named(t, v), true
 		}
-		if t, ok := findingTopics[v]; ok && k == "finding" {
+		t, ok := findingTopics[v]
+		if !ok {
+			t, ok = reflectTopics[v]
+		}
+		if ok && k == "finding" {
 			return named(t, v), true
 		}
 		tok = v

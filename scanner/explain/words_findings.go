@@ -75,13 +75,16 @@ var findingTopics = map[string]topic{
 	"egress-25-suspect":    {name: "note", means: []string{"Public addresses answered on other ports, and none on 25: likely your own network or provider blocks outgoing port 25, so silence on 25 says nothing about the targets."}, do: []string{"Make sure with nc and traceroute -T -p 25 to several destinations: silence on 25 from all of them, and answers on 587, mean a block on your side. (It will be the work of smtpsweep egress.)", "If it is so: ask the provider to open port 25, or send through a relay on 587 or 465."}, see: []string{"sudo traceroute -T -p 25 198.51.100.25", "sudo traceroute -T -p 587 198.51.100.25"}, who: whoProvider + " or your firewall team", source: "RFC 5068"},
 }
 
-// lookupOwn finds one of our words in either table. "tls-failed" is a service
+// lookupOwn finds one of our words in the tables. "tls-failed" is a service
 // and a finding that say the same; the service's entry is used unless the
 // column is named.
 func lookupOwn(word string) (topic, bool) {
 	if t, ok := ownTopics[word]; ok {
 		return t, true
 	}
-	t, ok := findingTopics[word]
+	if t, ok := findingTopics[word]; ok {
+		return t, true
+	}
+	t, ok := reflectTopics[word]
 	return t, ok
 }
