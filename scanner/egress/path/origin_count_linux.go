@@ -46,7 +46,7 @@ func loopbackSent() int {
 	for line := range strings.Lines(string(text)) {
 		name, rest, _ := strings.Cut(line, ":")
 		if f := strings.Fields(rest); strings.TrimSpace(name) == "lo" && len(f) > sent {
-			return number(f[sent])
+			return counter(f[sent])
 		}
 	}
 	return -1
@@ -63,7 +63,7 @@ func packetsSent() int {
 		}
 		for i := range names {
 			if names[i] == "OutTransmits" && i < len(f) {
-				n = number(f[i])
+				n = counter(f[i])
 			}
 		}
 		names = f
@@ -71,14 +71,14 @@ func packetsSent() int {
 	text, _ = os.ReadFile("/proc/thread-self/net/snmp6")
 	for line := range strings.Lines(string(text)) {
 		if f := strings.Fields(line); len(f) == 2 && f[0] == "Ip6OutTransmits" && n >= 0 {
-			n += max(number(f[1]), 0)
+			n += max(counter(f[1]), 0)
 		}
 	}
 	return n
 }
 
-// number reads a number of /proc, or -1.
-func number(text string) int {
+// counter reads a number of /proc, or -1.
+func counter(text string) int {
 	n, err := strconv.Atoi(text)
 	if err != nil {
 		return -1
