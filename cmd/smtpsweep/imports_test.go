@@ -26,8 +26,8 @@ var mayImport = map[string][]string{
 	"scanner/journal":         {"scanner", "targets"},
 	"scanner/scannertest":     {"scanner", "targets"},
 	"scanner/scannertest/lab": {},
-	"report": {"scanner", "scanner/egress/policy", "scanner/journal", "targets"},
-	"cmd/smtpsweep": {"report", "scanner", "scanner/connect", "scanner/egress/path", "scanner/egress/policy", "scanner/egress/reflect", "scanner/explain", "scanner/journal", "scanner/pace", "scanner/recverr", "scanner/scannertest", "scanner/smtp", "targets"},
+	"report":                  {"scanner", "scanner/egress/policy", "scanner/journal", "targets"},
+	"cmd/smtpsweep":           {"report", "scanner", "scanner/connect", "scanner/egress/path", "scanner/egress/policy", "scanner/egress/reflect", "scanner/explain", "scanner/journal", "scanner/pace", "scanner/recverr", "scanner/scannertest", "scanner/smtp", "targets"},
 }
 
 // mayUse lists outside modules that are let in through few places only.

@@ -191,6 +191,24 @@ func TestJudgeNamesVantagesInNoSegment(t *testing.T) {
 	}
 }
 
+// A far end may have all its ports looked at, from several vantages, hours apart.
+func TestJudgeOfAllPortsIsNotSquare(t *testing.T) {
+	t.Parallel()
+	p := mustParse(t, "deny: [{from: all, to: any, ports: [1-65535]}]\n")
+	var all []Observation
+	for port := 1; port <= 65535; port++ {
+		o := Observation{Vantage: "users", Address: addr("198.51.100.7"), Port: uint16(port), State: scanner.Filtered, Reason: scanner.NoResponse, Time: noon}
+		other := o
+		other.Vantage, other.State, other.Time = "lab", scanner.Open, noon.Add(-time.Hour)
+		all = append(all, o, other)
+	}
+	all[len(all)-1].Time = noon // the highest port, as the only one
+	v := p.Judge(all, noon)
+	if v.Count(Pass) != 65535 || v.Count(FailOpen) != 65535 {
+		t.Errorf("%d pass, %d fail-open", v.Count(Pass), v.Count(FailOpen))
+	}
+}
+
 func TestRowsCarryWhatFilesNeed(t *testing.T) {
 	t.Parallel()
 	p := mustParse(t, "deny: [{from: all, to: any, ports: [25]}]\n")
