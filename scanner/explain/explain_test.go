@@ -440,6 +440,9 @@ func TestOwnWordsAreExplained(t *testing.T) {
 		{"exit 5", []string{"exit code 5 of smtpsweep"}},
 		{"exit status 3", []string{"exit code 3 of smtpsweep"}},
 		{"open open open", []string{"state open"}},
+		{"result=expired", []string{"result expired"}},
+		{"fail-open   users  198.51.100.7", []string{"result fail-open"}},
+		{"untested", []string{"result untested"}},
 	} {
 		if got := recognised(Explain(c.text)); fmt.Sprint(got) != fmt.Sprint(c.want) {
 			t.Errorf("%q: got %q, want %q", c.text, got, c.want)
@@ -458,7 +461,8 @@ func TestContractWordsAreAllKnown(t *testing.T) {
 		wrong-mode tarpit other offered refused absent masked trusted bad expired not-yet-valid self-signed unknown-issuer
 		starttls-masked starttls-refused plaintext-after-220 ehlo-refused auth-without-tls cert-expired cert-not-yet-valid
 		cert-self-signed cert-unknown-issuer cert-name-mismatch cert-bad tls-old tls-stalled client-cert-required banner-masked
-		banner-too-long reply-malformed command-masked greeting-pause starttls-inside-tls egress-25-suspect icmp-limited`)
+		banner-too-long reply-malformed command-masked greeting-pause starttls-inside-tls egress-25-suspect icmp-limited
+		fail-open fail-blocked untested result=pass result=exception result=expired`)
 	for _, w := range words {
 		if _, ok := lookupOwn(w); !ok {
 			t.Errorf("%s is not explained", w)

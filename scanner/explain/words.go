@@ -101,6 +101,7 @@ const (
 	aStartTLS = "starttls"
 	aTrust    = "certificate trust"
 	aFinding  = "finding"
+	aResult   = "result"
 )
 
 // ownTopics are the states, reasons, services and findings of our reports
@@ -156,6 +157,13 @@ var ownTopics = map[string]topic{
 	"not-yet-valid":  certNotYetValid(aTrust),
 	"self-signed":    certSelfSigned(aTrust),
 	"unknown-issuer": certUnknownIssuer(aTrust),
+
+	"result=pass":      {name: aResult, means: []string{"The policy is kept here: what must be open is open, or what must be blocked is blocked, and the far end is known to be alive."}, do: []string{"Nothing."}, who: whoNobody},
+	"fail-open":        {name: aResult, means: []string{"The policy denies this traffic, and a connection was established: the firewall lets out what it must not."}, cause: []string{"a rule of the firewall is missing, or a broader one stands before it", "the traffic takes another way than through that firewall"}, do: []string{"In the firewall: find the rule that lets this source reach this destination and port.", "If it is meant to be open: add it to the policy, for a time as an exception."}, see: []string{"nc -vz {ip} 25"}, who: whoNetwork},
+	"fail-blocked":     {name: aResult, means: []string{"The policy allows this traffic, and it does not get through, while the same far end answers on another port or to another vantage."}, cause: []string{"a rule of the firewall is missing or too narrow", "the provider blocks the port"}, do: []string{"Ask whoever runs the device in stopped_at, if there is one; else trace the path of this port and of one that works.", "If it is meant to be blocked: take it out of the policy."}, see: []string{"sudo traceroute -T -p 25 {ip}", "sudo traceroute -T -p 587 {ip}"}, who: whoNetwork},
+	"result=exception": {name: aResult, means: []string{"Open by an exception of the policy that still counts; the columns owner and expires say whose it is and until when."}, do: []string{"Nothing, until the day in expires."}, who: whoNobody},
+	"result=expired":   {name: aResult, means: []string{"Open by an exception of the policy whose last day is over: what it permitted is denied again, and is still open."}, do: []string{"Ask the owner of the exception whether it is still needed: renew it in the policy, or close it in the firewall and take it out."}, who: "whoever is named in the column owner"},
+	"untested":         {name: aResult, means: []string{"Nobody looked from there, or what was seen proves nothing: silence of a far end that answered nothing else within 10 minutes may be a dead server, and a refusal may be its own. The column note says which."}, do: []string{"Look from that segment: smtpsweep scan FAR-END --source ADDRESS --vantage SEGMENT -o SEGMENT.jsonl.", "Take far ends that have another of the ports open, and look from all segments within 10 minutes."}, who: whoYou},
 }
 
 // exitTopics are the exit codes (DESIGN.md, section 2).
@@ -163,9 +171,9 @@ var exitTopics = map[string]topic{
 	"0":   {means: []string{"Done, and nothing is wrong."}, do: []string{"Nothing."}, who: whoNobody},
 	"1":   {means: []string{"It could not run: privilege, environment, or a fault of the program."}, do: []string{"Read the sentence on stderr."}, who: whoYou},
 	"2":   {means: []string{"The command or its input is wrong; nothing was sent."}, do: []string{"Correct what the sentence on stderr names."}, who: whoYou},
-	"3":   {means: []string{"Done, and the answer is bad: a text that is not known to explain, or a row of the demo that is wrong, for instance."}, do: []string{"Read the report: it says what and why."}, who: whoYou},
+	"3":   {means: []string{"Done, and the answer is bad: a policy is violated, a text is not known to explain, or a row of the demo is wrong, for instance."}, do: []string{"Read the report: it says what and why."}, who: whoYou},
 	"4":   {means: []string{"An output could not be written. The progress is saved in the journal."}, do: []string{"Make room or correct the path, then: smtpsweep report last -o FILE."}, who: whoYou},
-	"5":   {means: []string{"Finished, but some endpoints are undecided for a cause that another run may cure (local-error, dns-error)."}, do: []string{"Cure the cause, then: smtpsweep scan --resume JOURNAL."}, who: whoYou},
+	"5":   {means: []string{"Finished, but some endpoints are undecided for a cause that another run may cure (local-error, dns-error), or a part of a policy is untested."}, do: []string{"Cure the cause, then: smtpsweep scan --resume JOURNAL.", "Of a policy: look at what the rows untested name."}, who: whoYou},
 	"6":   {means: []string{"Refused for safety; nothing was sent."}, do: []string{"Read what was refused; if you mean it, add the flag that the sentence names."}, who: whoYou},
 	"7":   {means: []string{"The journal does not match the command, or is damaged."}, do: []string{"Resume with the same targets and flags, or begin a new journal."}, who: whoYou},
 	"130": {means: []string{"Interrupted by Ctrl-C; the progress is saved."}, do: []string{"Go on: smtpsweep scan --resume JOURNAL."}, who: whoYou},
