@@ -34,11 +34,16 @@ is rendered as far as it goes. Of a damaged one --salvage reads what is whole; w
 -o NEW.jsonl that is a journal again, which scan --resume goes on with.
 
 --policy FILE judges journals of many vantages by a policy: which segments of the
-network may reach which mail ports where. A vantage is of the segment that its
-source address is in, or that has its --vantage name. Exit code 3 if the policy is
-violated, 5 if a part of it is untested. That something is blocked is believed only
-if the same far end answered on another port, or to another vantage, within 10
-minutes. Formats: table, csv, jsonl, json, md, and junit for CI.
+network may reach which mail ports where.
+  segments: {relays: [10.1.2.0/28], users: [10.20.0.0/16]}
+  deny:  [{from: all, to: any, ports: [25]}]
+  allow: [{from: relays, to: any, ports: [25]}]
+  exceptions: [{from: users, to: 198.51.100.7, ports: [25], owner: network team, until: 2026-12-31}]
+The more specific rule counts. A vantage is of the segment that its source address
+is in, or that has its --vantage name. That something is blocked is believed only if
+the same far end answered on another port, or to another vantage, within 10 minutes.
+Exit code 3 if the policy is violated, 5 if a part of it is untested. Formats: table,
+csv, jsonl, json, md, and junit for CI.
 
 --matrix folds journals into one sheet (table, csv, md): a row a vantage, a column an
 endpoint, in a cell its state and findings.`,

@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/smtpsweep/smtpsweep/scanner/journal"
 )
 
 // loopbackJournal sweeps two ports of this machine, of which the first is open
 // and the second is not.
-func loopbackJournal(t *testing.T) (journal string, open, closed uint16) {
+func loopbackJournal(t *testing.T) (path string, open, closed uint16) {
 	t.Helper()
 	listen := func() *net.TCPListener {
 		ln, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
@@ -25,11 +27,11 @@ func loopbackJournal(t *testing.T) (journal string, open, closed uint16) {
 	t.Cleanup(func() { here.Close() })
 	open, closed = here.Addr().(*net.TCPAddr).AddrPort().Port(), gone.Addr().(*net.TCPAddr).AddrPort().Port()
 	gone.Close()
-	journal = filepath.Join(t.TempDir(), "here.jsonl")
-	if code, _, said := invoke(t, "scan", "127.0.0.1", "-p", fmt.Sprintf("%d,%d", open, closed), "--probe", "port", "--vantage", "here", "-o", journal); code != exitDone {
+	path = filepath.Join(t.TempDir(), "here.jsonl")
+	if code, _, said := invoke(t, "scan", "127.0.0.1", "-p", fmt.Sprintf("%d,%d", open, closed), "--probe", "port", "--vantage", "here", "-o", path); code != exitDone {
 		t.Fatalf("exit code %d: %s", code, said)
 	}
-	return journal, open, closed
+	return path, open, closed
 }
 
 // policyFile writes a policy.
@@ -43,7 +45,7 @@ func policyFile(t *testing.T, text string) string {
 }
 
 func TestPolicyExitCodes(t *testing.T) {
-	journal, open, closed := loopbackJournal(t)
+	path, open, closed := loopbackJournal(t)
 	for _, c := range []struct {
 		policy string
 		code   int
@@ -57,7 +59,7 @@ func TestPolicyExitCodes(t *testing.T) {
 		{fmt.Sprintf("deny: [{from: all, to: any, ports: [%d]}]\nexceptions: [{from: all, to: 127.0.0.1, ports: [%d], owner: me, until: 2020-01-01}]\n", open, open), exitBad, "1 expired (open by an exception that is over)"},
 	} {
 		file := policyFile(t, c.policy)
-		code, stdout, stderr := invoke(t, "report", "--policy", file, journal, "-o", strings.TrimSuffix(file, "yaml")+"csv")
+		code, stdout, stderr := invoke(t, "report", "--policy", file, path, "-o", strings.TrimSuffix(file, "yaml")+"csv")
 		if code != c.code || !strings.Contains(strings.ReplaceAll(stdout, "\n", " "), c.want) {
 			t.Errorf("%sexit code %d, want %d:\n%s%s", c.policy, code, c.code, stdout, stderr)
 		}
@@ -68,11 +70,11 @@ func TestPolicyExitCodes(t *testing.T) {
 }
 
 func TestSheetsRefuseWhatIsNotTheirs(t *testing.T) {
-	journal, open, _ := loopbackJournal(t)
+	path, open, _ := loopbackJournal(t)
 	good := policyFile(t, fmt.Sprintf("allow: [{from: all, to: any, ports: [%d]}]\n", open))
 	bad := policyFile(t, "deny: [{from: nobody, to: any, ports: [99999]}]\nalow: []\n")
 	damaged := filepath.Join(t.TempDir(), "damaged.jsonl")
-	text, err := os.ReadFile(journal)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,18 +87,18 @@ func TestSheetsRefuseWhatIsNotTheirs(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"--policy", good, "--matrix", journal}, exitUsage, "--policy and --matrix make two sheets"},
+		{[]string{"--policy", good, "--matrix", path}, exitUsage, "--policy and --matrix make two sheets"},
 		{[]string{"--matrix"}, exitUsage, "no journal"},
-		{[]string{"--policy", out("none.yaml"), journal}, exitUsage, "none.yaml: no such file"},
-		{[]string{"--policy", t.TempDir(), journal}, exitUsage, ": is a directory"},
-		{[]string{"--policy", bad, journal}, exitUsage, bad + ":1:15: from: unknown segment \"nobody\""},
-		{[]string{"--policy", bad, journal}, exitUsage, "\nsmtpsweep: " + bad + ":1:40: ports: port \"99999\" is not between"},
-		{[]string{"--policy", bad, journal}, exitUsage, "\nsmtpsweep: " + bad + ":2:1: unknown key \"alow\""},
-		{[]string{"--policy", good, journal, "-f", "xml"}, exitUsage, `-f: no format "xml"; there are table, csv, jsonl, json, md, junit`},
-		{[]string{"--policy", good, journal, "-o", out("x.xml")}, exitUsage, `no format has the ending ".xml"`},
-		{[]string{"--matrix", journal, "-f", "junit"}, exitUsage, `-f: no format "junit"; there are table, csv, md`},
-		{[]string{journal, "-f", "junit"}, exitUsage, "smtpsweep report --policy FILE"},
-		{[]string{journal, "-o", out("x.junit")}, exitUsage, "smtpsweep report --policy FILE"},
+		{[]string{"--policy", out("none.yaml"), path}, exitUsage, "none.yaml: no such file"},
+		{[]string{"--policy", t.TempDir(), path}, exitUsage, ": is a directory"},
+		{[]string{"--policy", bad, path}, exitUsage, bad + ":1:15: from: unknown segment \"nobody\""},
+		{[]string{"--policy", bad, path}, exitUsage, "\nsmtpsweep: " + bad + ":1:40: ports: port \"99999\" is not between"},
+		{[]string{"--policy", bad, path}, exitUsage, "\nsmtpsweep: " + bad + ":2:1: unknown key \"alow\""},
+		{[]string{"--policy", good, path, "-f", "xml"}, exitUsage, `-f: no format "xml"; there are table, csv, jsonl, json, md, junit`},
+		{[]string{"--policy", good, path, "-o", out("x.xml")}, exitUsage, `no format has the ending ".xml"`},
+		{[]string{"--matrix", path, "-f", "junit"}, exitUsage, `-f: no format "junit"; there are table, csv, md`},
+		{[]string{path, "-f", "junit"}, exitUsage, "smtpsweep report --policy FILE"},
+		{[]string{path, "-o", out("x.junit")}, exitUsage, "smtpsweep report --policy FILE"},
 		{[]string{"--policy", good, out("none.jsonl")}, exitUsage, "none.jsonl: no such file"},
 		{[]string{"--policy", good, damaged}, exitJournal, "report --salvage"},
 		{[]string{"--matrix", damaged}, exitJournal, "report --salvage"},
@@ -138,6 +140,39 @@ func TestSheetsKeepSourcesOfAVantageApart(t *testing.T) {
 	code, stdout, _ := invoke(t, append([]string{"report", "--policy", file}, journals...)...)
 	if code != exitBad || !strings.Contains(stdout, "box 127.0.0.2") || !strings.Contains(stdout, "1 fail-open, 1 pass = 2") {
 		t.Errorf("exit code %d\n%s", code, stdout)
+	}
+}
+
+// A journal may say that a far end is a reflector of ours, and where a path ends:
+// then a refusal is a block.
+func TestPolicyReadsWhatAnAuditKnows(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	w, err := journal.Create(path, journal.Run{Vantage: "users"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const row = `{"type":"result","time":"2026-11-25T12:00:00.000Z","vantage":"users","source":"10.20.0.7","target":"%s","address":"%[1]s","port":%d,"state":"%s","reason":"%s"%s}`
+	for _, record := range []string{
+		fmt.Sprintf(row, "198.51.100.7", 25, "closed", "conn-refused", `,"stopped_at":"hop 2-3"`),
+		fmt.Sprintf(row, "198.51.100.7", 587, "open", "syn-ack", `,"reflector":"Jb3lR5nTqV"`),
+		fmt.Sprintf(row, "198.51.100.8", 25, "closed", "conn-refused", ""),
+		fmt.Sprintf(row, "198.51.100.8", 587, "open", "syn-ack", ""),
+	} {
+		if err := w.Append([]byte(record)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Finish(journal.End{Reason: endDone}); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := invoke(t, "report", "--policy", policyFile(t, "deny: [{from: all, to: any, ports: [25]}]\n"), path, "-f", "csv")
+	want := []string{
+		"users,10.20.0.7,IPv4,198.51.100.7,25,deny all to any 25,blocked,closed,conn-refused,hop 2-3,pass,,,2026-11-25T12:00:00.000Z," + path + ",,\"refused, while 198.51.100.7 answers on 587 from here\"",
+		"users,10.20.0.7,IPv4,198.51.100.8,25,deny all to any 25,blocked,closed,conn-refused,,untested,,,2026-11-25T12:00:00.000Z," + path + ",,\"refused, and the far end is no reflector of ours: it may have refused by itself\"",
+	}
+	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(stdout, "\r\n", "\n")), "\n")
+	if code != exitUndecided || len(lines) != 3 || lines[1] != want[0] || lines[2] != want[1] {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}
 }
 
