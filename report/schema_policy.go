@@ -39,10 +39,21 @@ var PolicySchema = Schema{Name: "policy", Version: SchemaVersion, Fields: []Fiel
 	{"note", "why the result is what it is", Text},
 }}
 
+// Know adds to a row what an audit found out of the endpoint, and a sweep cannot: the
+// fingerprint of a far end that proved to be a reflector of ours, and where a trace
+// of the path found it stopped ("198.51.100.1", "hop 2-3"). Either may be empty.
+// They are the members "reflector" and "stopped_at" of the record.
+func (row *Row) Know(reflector, stoppedAt string) {
+	if reflector != "" {
+		row.member("reflector", string(appendString(nil, Clean(reflector))))
+	}
+	if stoppedAt != "" {
+		row.member("stopped_at", string(appendString(nil, Clean(stoppedAt))))
+	}
+}
+
 // PolicyObservation reads a row of a journal as an observation that a policy can
-// judge. Two members that are no columns count: "reflector", the fingerprint of a
-// far end that proved to be a reflector of ours, and "stopped_at", where a trace
-// of the path found it stopped.
+// judge, with what Know has added.
 func PolicyObservation(r *Row, journal string) policy.Observation {
 	c := &r.Cells
 	o := policy.Observation{

@@ -315,6 +315,17 @@ func TestPolicyObservationReadsARow(t *testing.T) {
 	if got := PolicyObservation(&row, "a.jsonl"); got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
+	known, err := ParseRow([]byte(`{"type":"result","address":"198.51.100.7"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known.Know("abc\"", "hop 2-3\x1b")
+	if known, err = ParseRow(known.AppendJSON(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if got := PolicyObservation(&known, ""); !got.Reflector || got.StoppedAt != `hop 2-3\x1b` {
+		t.Errorf("what was made known: %+v", got)
+	}
 	var empty Row
 	if got := PolicyObservation(&empty, "a.jsonl"); got != (policy.Observation{Journal: "a.jsonl"}) {
 		t.Errorf("of nothing: %+v", got)

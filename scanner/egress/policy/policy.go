@@ -41,6 +41,7 @@
 //
 // The one whose prefix is the longest that holds its source address. Where the
 // source is in no segment, or is not known, the one that has the vantage's name.
+// A segment that has prefixes of IPv4 and of IPv6 must be looked at from both.
 //
 // # What the results mean
 //
