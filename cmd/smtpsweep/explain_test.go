@@ -77,6 +77,7 @@ func TestExplainKnowsTheWordsOfTheZoosTable(t *testing.T) {
 	if testing.Short() {
 		t.Skip("sweeps the zoo")
 	}
+	t.Parallel() // it waits for servers that are mute
 	path := filepath.Join(t.TempDir(), "zoo.md")
 	var out, said bytes.Buffer
 	if code := run([]string{"demo", "--all", "-o", path}, newUI(strings.NewReader(""), &out, &said)); code != exitDone {

@@ -243,21 +243,35 @@ func (m *nameHost) dialled(t *testing.T) []string {
 	}
 }
 
+// nameParts is how many networks the sweeps of TestNames are dealt out to: each
+// waits for seconds, for the control probe and for a DNS that is mute.
+const nameParts = 5
+
 func TestNames(t *testing.T) {
 	t.Parallel()
-	lab.Run(t, lab.Config{AnyIP: []netip.Prefix{public4, public6}}, func(t *testing.T, l *lab.Lab) {
-		os.Setenv("XDG_STATE_HOME", t.TempDir()) // of the lab's process, where this test is alone
-		host := &nameHost{proc: l.Start(t, lab.Target, "name-host")}
-		for _, c := range nameCases {
-			t.Run(c.what, func(t *testing.T) { c.check(t, l, host) })
-		}
-		t.Run("rebinding", func(t *testing.T) { checkRebinding(t, host) })
-		t.Run("resume asks nobody", func(t *testing.T) { checkResumedNames(t, l, host) })
-		if l.IPv6() {
-			t.Run("both sources", checkBothSources)
-		}
-		t.Run("table", func(t *testing.T) { checkNamesTable(t, l) })
-	})
+	for part := range nameParts {
+		t.Run(fmt.Sprintf("part %d of %d", part+1, nameParts), func(t *testing.T) {
+			t.Parallel()
+			lab.Run(t, lab.Config{AnyIP: []netip.Prefix{public4, public6}}, func(t *testing.T, l *lab.Lab) {
+				os.Setenv("XDG_STATE_HOME", t.TempDir()) // of the lab's process, where this test is alone
+				host := &nameHost{proc: l.Start(t, lab.Target, "name-host")}
+				for i := part; i < len(nameCases); i += nameParts {
+					t.Run(nameCases[i].what, func(t *testing.T) { nameCases[i].check(t, l, host) })
+				}
+				switch part {
+				case 0:
+					t.Run("resume asks nobody", func(t *testing.T) { checkResumedNames(t, l, host) })
+				case 3:
+					t.Run("rebinding", func(t *testing.T) { checkRebinding(t, host) })
+				case 4:
+					if l.IPv6() {
+						t.Run("both sources", checkBothSources)
+					}
+					t.Run("table", func(t *testing.T) { checkNamesTable(t, l) })
+				}
+			})
+		})
+	}
 }
 
 // scanNames sweeps port 25 and returns the files it wrote.

@@ -26,7 +26,7 @@ import (
 // full conversations. Nothing may be wrong, missing or there twice: neither in
 // the report nor in the journal, whose fold would hide a row too many.
 func TestTruthAtScale(t *testing.T) {
-	t.Parallel()
+	fillsTheMachine(t)
 	lab.Run(t, lab.Config{Classes: true, Serve: true, Binary: true}, func(t *testing.T, l *lab.Lab) {
 		prefix := someTargets(lab.Count(t, 512, 8192, 65_536))
 		s := startScanTo(t, l, []string{"csv", "jsonl"}, "-p", "25,465,587", prefix.String())
@@ -42,7 +42,7 @@ func TestTruthAtScale(t *testing.T) {
 // TestMemoryOfASweep sweeps a million endpoints of all classes as fast as it can.
 // What the program needs must not depend on their number.
 func TestMemoryOfASweep(t *testing.T) {
-	t.Parallel()
+	fillsTheMachine(t)
 	lab.Run(t, lab.Config{Classes: true, Serve: true, Binary: true}, func(t *testing.T, l *lab.Lab) {
 		prefix := someTargets(lab.Count(t, 16_384, 131_072, 1_048_576))
 		s := startScanTo(t, l, []string{"csv", "jsonl"}, "-p", "25", "--probe", "port", "--rate", "0", prefix.String())
@@ -65,7 +65,7 @@ func TestMemoryOfASweep(t *testing.T) {
 // at a time and shares with the page cache, come on top, and are as many already
 // when it only says its version.
 func TestMemoryOfSilence(t *testing.T) {
-	t.Parallel()
+	fillsTheMachine(t)
 	lab.Run(t, lab.Config{Binary: true}, func(t *testing.T, l *lab.Lab) {
 		l.DropOut(t, lab.Router, lab.Targets4, 0)
 		prefix := someTargets(lab.Count(t, 32_768, 65_536, 524_288))
@@ -81,12 +81,14 @@ func TestMemoryOfSilence(t *testing.T) {
 }
 
 // TestMemoryOfConversations holds as many conversations at a time as there may
-// be, with servers that take their time for each reply and then speak TLS.
+// be, with servers that answer EHLO when all are there, take their time for each
+// reply after it, and speak TLS.
 func TestMemoryOfConversations(t *testing.T) {
-	t.Parallel()
+	fillsTheMachine(t)
 	lab.Run(t, lab.Config{Binary: true}, func(t *testing.T, l *lab.Lab) {
-		servers := l.Start(t, lab.Target, "scale-unhurried")
 		n := lab.Count(t, 1024, 4096, 8192)
+		want := min(n, scanner.DefaultConversations)
+		servers := l.Start(t, lab.Target, "scale-unhurried", strconv.Itoa(want))
 		prefix := someTargets(n)
 		s := startScanTo(t, l, []string{"csv", "jsonl"}, "-p", "25", "--rate", "0", prefix.String())
 		m := s.watchMemory(t)
@@ -102,36 +104,37 @@ func TestMemoryOfConversations(t *testing.T) {
 			t.Error(err)
 		}
 		most := 0
-		if _, err := fmt.Sscanf(servers.Output(), "most %d", &most); err != nil || most < min(n, scanner.DefaultConversations) {
-			t.Errorf("the servers held %d connections at a time, want %d (%v)", most, scanner.DefaultConversations, err)
+		if _, err := fmt.Sscanf(servers.Output(), "most %d", &most); err != nil || most < want {
+			t.Errorf("%d conversations at a time at the servers, want %d (%v)", most, want, err)
 		}
-		lab.Proof(t, "%d connections at a time", most)
+		lab.Proof(t, "%d conversations at a time", most)
 	})
 }
 
 var _ = lab.Register("scale-unhurried", serveUnhurried)
 
-// serveUnhurried is a good mail server on port 25 of every address, which waits a
-// while for a client that talks out of turn before each reply. At its end it says
-// how many connections it held at a time.
-func serveUnhurried(ctx context.Context, _ []string) error {
+// serveUnhurried is a good mail server on port 25 of every address, which answers
+// the first command of a client when so many clients wait for that, and waits a while
+// for a client that talks out of turn before each reply. At its end it says how many
+// conversations there were at a time.
+func serveUnhurried(ctx context.Context, args []string) error {
+	want, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
 	zoo, err := scannertest.Start(ctx, scannertest.Config{Turn: 300 * time.Millisecond})
 	if err != nil {
 		return err
 	}
 	good, _ := scannertest.Find("good")
 	serve := good.Serve
-	var now, most int
-	var mu sync.Mutex
+	crowd := &assembly{want: want, all: make(chan struct{})}
 	good.Serve = func(conn net.Conn, z *scannertest.Zoo) {
-		mu.Lock()
-		now++
-		most = max(most, now)
-		mu.Unlock()
-		serve(conn, z)
-		mu.Lock()
-		now--
-		mu.Unlock()
+		member := &memberConn{Conn: conn, crowd: crowd}
+		serve(member, z)
+		if member.joined {
+			crowd.leave()
+		}
 	}
 	if _, err := zoo.Listen(":25", good); err != nil {
 		return err
@@ -139,8 +142,65 @@ func serveUnhurried(ctx context.Context, _ []string) error {
 	lab.Ready()
 	<-ctx.Done()
 	zoo.Close()
-	fmt.Println("most", most)
+	fmt.Println("most", crowd.most)
 	return nil
+}
+
+// An assembly is who has said something, and has not left.
+type assembly struct {
+	want int
+	all  chan struct{} // closed when they are so many
+
+	mu        sync.Mutex // guards following
+	now, most int
+}
+
+func (c *assembly) join() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now++; c.now > c.most {
+		if c.most = c.now; c.most == c.want {
+			close(c.all)
+		}
+	}
+}
+
+func (c *assembly) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now--
+}
+
+// A memberConn is the connection of one: what it says first is heard when all are there.
+type memberConn struct {
+	net.Conn
+	crowd  *assembly
+	joined bool
+}
+
+// Read implements io.Reader.
+func (c *memberConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.joined {
+		c.joined = true
+		c.crowd.join()
+		select {
+		case <-c.crowd.all:
+		case <-time.After(time.Minute): // the client has gone by then
+		}
+	}
+	return n, err
+}
+
+// machine is whose turn it is to fill it.
+var machine sync.Mutex
+
+// fillsTheMachine makes a test parallel that fills the processors: of those one runs at a
+// time, beside others that mostly wait.
+func fillsTheMachine(t *testing.T) {
+	t.Parallel()
+	machine.Lock()
+	t.Cleanup(machine.Unlock)
 }
 
 // someTargets returns a prefix of the lab's targets with n addresses, a power of two.

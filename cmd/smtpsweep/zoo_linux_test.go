@@ -304,7 +304,7 @@ func peakRSS() int {
 // Issue 3, 8: a zoo on many addresses, all at once. The servers are one process
 // and the scanner is another, so that its memory is its own.
 func TestMenagerie(t *testing.T) {
-	t.Parallel()
+	fillsTheMachine(t)
 	c := menagerie{Servers: lab.Count(t, 160, 1000, 10_000), CA: filepath.Join(t.TempDir(), "ca.pem")}
 	switch c.Servers {
 	case 10_000: // as in the field
