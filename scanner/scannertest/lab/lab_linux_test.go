@@ -160,6 +160,7 @@ func check(t *testing.T, l *Lab, addr netip.Addr, port uint16, wait time.Duratio
 }
 
 func TestEveryClassAnswersAsTruthSays(t *testing.T) {
+	t.Parallel()
 	for _, at := range []string{Target, Router} {
 		t.Run("rejected at "+at, func(t *testing.T) {
 			t.Parallel()
@@ -198,6 +199,7 @@ func checkClasses(t *testing.T, l *Lab, addr netip.Addr) {
 }
 
 func TestThousandsOfHostsAreServed(t *testing.T) {
+	t.Parallel()
 	Run(t, Config{Classes: true, Serve: true}, func(t *testing.T, l *Lab) {
 		const n, workers = 4000, 100
 		var wg sync.WaitGroup
@@ -283,6 +285,7 @@ func answers(t *testing.T, n int, addr netip.Addr, wait time.Duration) int {
 }
 
 func TestNothingOfTheMachineIsVisible(t *testing.T) {
+	t.Parallel()
 	Run(t, Config{OnLink: []netip.Addr{netip.MustParseAddr("10.30.0.10")}}, func(t *testing.T, l *Lab) {
 		want := map[string]string{Scanner: "lo sc0 ln0", Router: "lo rt0 rt1", Target: "lo tg0", OnLink: "lo sc1"}
 		for ns, links := range want {
@@ -313,6 +316,7 @@ func TestNothingOfTheMachineIsVisible(t *testing.T) {
 }
 
 func TestOnLinkOnlyTheListedAnswer(t *testing.T) {
+	t.Parallel()
 	hosts := []netip.Addr{netip.MustParseAddr("10.30.0.10"), netip.MustParseAddr("10.30.0.12"), netip.MustParseAddr("fd30::10")}
 	Run(t, Config{Serve: true, OnLink: hosts}, func(t *testing.T, l *Lab) {
 		for _, addr := range append(hosts, OnLinkAddr4) {
@@ -332,6 +336,7 @@ func TestOnLinkOnlyTheListedAnswer(t *testing.T) {
 }
 
 func TestRulesLossAndCounters(t *testing.T) {
+	t.Parallel()
 	Run(t, Config{Serve: true}, func(t *testing.T, l *Lab) {
 		addr := netip.MustParseAddr("10.64.0.1")
 		prefix := netip.MustParsePrefix("10.64.0.0/16")
@@ -405,6 +410,7 @@ func checkLoss(t *testing.T, l *Lab, addr netip.Addr) {
 func (s seen) refused() bool { return errors.Is(s.errno, unix.ECONNREFUSED) }
 
 func TestHostsAreReachedThroughTheRouter(t *testing.T) {
+	t.Parallel()
 	Run(t, Config{Hosts: []string{"postfix", "exim"}}, func(t *testing.T, l *Lab) {
 		addr4, addr6 := l.HostAddrs("exim")
 		if want4, want6 := "10.20.21.2", "fd20:21::2"; addr4.String() != want4 || addr6.String() != want6 {
@@ -427,6 +433,7 @@ func TestHostsAreReachedThroughTheRouter(t *testing.T) {
 }
 
 func TestCommandRunsInTheNamespace(t *testing.T) {
+	t.Parallel()
 	Run(t, Config{}, func(t *testing.T, l *Lab) {
 		l.Sysctl(t, Target, "net/ipv4/ip_default_ttl", "77")
 		for ns, want := range map[string]string{Scanner: "64", Target: "77"} {
@@ -632,6 +639,7 @@ func TestNothingOutlivesTheTest(t *testing.T) {
 }
 
 func TestBinaryIsBuiltOutsideAndRunsInside(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds the command")
 	}
