@@ -20,16 +20,27 @@ func FuzzFacts(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What crypto/x509 reads, we read as well, and the same.
+		// What crypto/x509 reads, we read as well, and the same; of names it leaves
+		// some out, such as those that are not ASCII.
 		switch {
 		case loose == nil:
 			t.Fatal("nothing was read of a good certificate")
 		case !loose.NotAfter.Equal(strict.NotAfter) || string(loose.RawSubject) != string(strict.RawSubject):
 			t.Errorf("until %v, want %v", loose.NotAfter, strict.NotAfter)
-		case !slices.Equal(loose.DNSNames, strict.DNSNames) || len(loose.IPAddresses) != len(strict.IPAddresses):
+		case !within(strict.DNSNames, loose.DNSNames) || len(loose.IPAddresses) < len(strict.IPAddresses):
 			t.Errorf("names %q, want %q", loose.DNSNames, strict.DNSNames)
 		}
 	})
+}
+
+// within reports whether all of some names are among others, in that order.
+func within(some, others []string) bool {
+	for _, name := range others {
+		if len(some) > 0 && some[0] == name {
+			some = some[1:]
+		}
+	}
+	return len(some) == 0
 }
 
 func TestFactsOfACertificateThatIsRefused(t *testing.T) {
