@@ -461,7 +461,8 @@ func TestContractWordsAreAllKnown(t *testing.T) {
 		wrong-mode tarpit other offered refused absent masked trusted bad expired not-yet-valid self-signed unknown-issuer
 		starttls-masked starttls-refused plaintext-after-220 ehlo-refused auth-without-tls cert-expired cert-not-yet-valid
 		cert-self-signed cert-unknown-issuer cert-name-mismatch cert-bad tls-old tls-stalled client-cert-required banner-masked
-		banner-too-long reply-malformed command-masked greeting-pause starttls-inside-tls egress-25-suspect icmp-limited
+		banner-too-long reply-malformed command-masked greeting-pause starttls-inside-tls egress-25-suspect icmp-limited trace-cut
+		fate=reached fate=lost fate=rejected fate=cut fate=interposed fate=untraced
 		fail-open fail-blocked untested result=pass result=exception result=expired`)
 	for _, w := range words {
 		if _, ok := lookupOwn(w); !ok {

@@ -16,6 +16,15 @@ type track struct {
 	by       scanner.ICMP
 }
 
+// far returns how far a port got for certain: to where it was answered as by the host, or, behind the last router
+// that answered it, one hop more.
+func (t track) far() int {
+	if t.distance > 0 {
+		return t.distance
+	}
+	return t.last + 1
+}
+
 // conclude says what became of the SYNs to each port. It is a pure function: observed are the
 // states by ordinary SYNs, in the order of the request's ports.
 func conclude(r Request, observed []scanner.Observation, hops []scanner.Hop) []scanner.Path {
@@ -87,10 +96,11 @@ func number(b bool) int {
 // decide says what became of the SYNs to port i.
 func decide(p *scanner.Path, o scanner.Observation, tracks []track, i int, hops []scanner.Hop) {
 	t := tracks[i]
-	farther := 0 // what another port was answered from
+	farther, host := 0, 0 // how far another port got, and how far it was answered from as by the host
 	for j, u := range tracks {
 		if j != i {
-			farther = max(farther, u.distance, u.last+1) // behind a router there is one more hop at least
+			host = max(host, u.distance)
+			farther = max(farther, u.far())
 		}
 	}
 	nearer := t.distance > 0 && t.distance < farther
@@ -113,18 +123,31 @@ func decide(p *scanner.Path, o scanner.Observation, tracks []track, i int, hops 
 		p.Fate = scanner.Lost
 	}
 	p.After = t.last
-	p.NoLaterThan = noLaterThan(t, hops)
+	switch {
+	case t.distance > 0:
+		p.NoLaterThan = t.distance // the SYNs got as far as that
+	case t.said > 0:
+		p.NoLaterThan = t.said
+	default:
+		p.NoLaterThan = noLaterThan(t, host, hops)
+	}
 	if p.By.From.IsValid() {
 		p.ByHop = hopOf(p.By.From, hops)
 	}
 }
 
-// noLaterThan returns the first hop behind the last one that answered a port where somebody else answers:
-// in the name of the host or by an ICMP rejection to this port, or in any way to another; 0 if nobody does.
-func noLaterThan(t track, hops []scanner.Hop) int {
+// noLaterThan returns the first hop behind the last one that answered a port where a router answered another
+// port, or which is the host's; 0 if there is none.
+func noLaterThan(t track, host int, hops []scanner.Hop) int {
 	first := 0
+	if host > t.last {
+		first = host
+	}
 	for _, h := range hops {
-		if h.TTL > t.last && len(h.Answers) > 0 && (first == 0 || h.TTL < first) {
+		if h.TTL <= t.last || first != 0 && h.TTL >= first {
+			continue
+		}
+		if slices.ContainsFunc(h.Answers, func(a scanner.HopAnswer) bool { return a.Reason == scanner.TimeExceeded }) {
 			first = h.TTL
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/smtpsweep/smtpsweep/scanner"
 	"github.com/smtpsweep/smtpsweep/scanner/scannertest/lab"
@@ -27,8 +28,11 @@ const tracerSocket = "@tracer"
 type order struct {
 	Request Request
 	Gap     int
-	MaxHops int
+	Flows   int
 }
+
+// silence is how long a port may be silent: two SYNs of any kernel.
+const silence = 1900 * time.Millisecond
 
 type outcome struct {
 	Trace *Trace
@@ -69,7 +73,7 @@ func serveOrder(ctx context.Context, conn net.Conn) {
 		fmt.Println(err)
 		return
 	}
-	tracer := &Tracer{Gap: o.Gap, MaxHops: o.MaxHops}
+	tracer := &Tracer{Gap: o.Gap, Flows: o.Flows, Silence: silence}
 	tr, err := tracer.Trace(ctx, o.Request)
 	out := outcome{Trace: tr}
 	if err != nil {
@@ -195,7 +199,7 @@ func usual(t *testing.T, all []scenario) []scenario {
 }
 
 // TestEveryFilterIsFound has a filter at each router, of each kind, in forward and in
-// prerouting, all at the same time, each for a host of its own.
+// prerouting, all at the same time, each for a host of its own, and hosts where the fault is elsewhere.
 func TestEveryFilterIsFound(t *testing.T) {
 	t.Parallel()
 	lab.RunPath(t, lab.PathConfig{Serve: true}, func(t *testing.T, p *lab.Path) {
@@ -207,14 +211,16 @@ func TestEveryFilterIsFound(t *testing.T) {
 		if p.IPv6() {
 			all = append(all, usual(t, scenarios(6))...)
 		}
+		others, orders := addElsewheres(t, p)
 		for _, s := range all {
 			p.Filter(t, s.filter)
-		}
-		var orders []order
-		for _, s := range all {
-			orders = append(orders, order{Request: Request{Addr: s.filter.To.Addr(), Ports: []uint16{25, 587}, Control: 587}})
+			orders = append(orders, order{Request: Request{Addr: s.filter.To.Addr(), Ports: []uint16{25, 587}, Control: 587}, Flows: lab.Count(t, 2, 3, 3)})
 		}
 		traces := traceAsNobody(t, orders...)
+		for i, e := range others {
+			t.Run(e.name, func(t *testing.T) { e.check(t, traces[i]) })
+		}
+		traces = traces[len(others):]
 		for i, tr := range traces {
 			t.Run(all[i].name, func(t *testing.T) { checkScenario(t, all[i], tr) })
 		}

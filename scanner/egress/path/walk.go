@@ -34,16 +34,17 @@ func (r *reply) terminal() bool {
 // A walk decides which SYNs are sent. It sends nothing itself.
 //
 // One port that the host answers, the pilot, goes first, three hops at a time, until the
-// host is reached. Then its distance is known, and the other ports follow:
+// host is reached. (If several hops are silent, another such port is tried before it goes on.)
+// Then its distance is known, and the other ports follow:
 // those that were silent at all hops at once, those that something answered hop by hop, because
 // each SYN beyond what says no makes it say no again. In the end hops that did not answer are
-// asked again, from other source ports.
+// asked again, from other source ports; one that has answered nobody, for one port only.
 type walk struct {
 	limits
 	addr    netip.Addr
 	ports   []uint16
 	walkers []*walker
-	pilot   int // -1: there is none
+	pilots  []int // who may go first, best first; none if the host answers no port
 	sent    int
 	doubts  map[probe]bool // what is asked again though it was answered
 }
@@ -65,27 +66,44 @@ type cell struct {
 }
 
 func newWalk(l limits, r Request, observed []scanner.Observation) *walk {
-	w := &walk{limits: l, addr: r.Addr, ports: r.Ports, pilot: -1, doubts: map[probe]bool{}}
-	best := 0
+	w := &walk{limits: l, addr: r.Addr, ports: r.Ports, doubts: map[probe]bool{}}
 	for i, o := range observed {
 		x := &walker{observed: o, cells: make([]cell, l.maxHops+1), next: 1, out: o.State == scanner.Unknown}
 		w.walkers = append(w.walkers, x)
-		value := 0
-		switch o.State {
-		case scanner.Open:
-			value = 2
-		case scanner.Closed:
-			value = 1
-		}
-		if value > 0 && r.Ports[i] == r.Control {
-			value = 3
-		}
-		if value > best {
-			best, w.pilot = value, i
+		if x.reached() {
+			w.pilots = append(w.pilots, i)
 		}
 	}
+	slices.SortStableFunc(w.pilots, func(a, b int) int { return w.worth(r, b) - w.worth(r, a) })
 	return w
 }
+
+// worth says how good a pilot a port is: the control, then an open port, then a closed one.
+func (w *walk) worth(r Request, i int) int {
+	switch {
+	case r.Ports[i] == r.Control:
+		return 2
+	case w.walkers[i].observed.State == scanner.Open:
+		return 1
+	}
+	return 0
+}
+
+// pilot returns who goes first now; -1 if there is nobody.
+func (w *walk) pilot() int {
+	for _, i := range w.pilots {
+		if !w.stuck(w.walkers[i]) {
+			return i
+		}
+	}
+	if len(w.pilots) > 0 {
+		return w.pilots[0]
+	}
+	return -1
+}
+
+// stuck reports whether a walker has met as many silent hops as one gives up at.
+func (w *walk) stuck(x *walker) bool { return x.end == 0 && x.next > x.lastAnswer()+w.gap }
 
 // answers reports whether something answered ordinary SYNs to the port.
 func (x *walker) answers() bool {
@@ -127,10 +145,12 @@ func (w *walk) limit(x *walker) int {
 		return 0
 	case x.end > 0:
 		return x.end
-	case x.reached():
-		return w.maxHops
+	case known > 0 && x.reached(): // it has a longer way, or who answered the others is not the host
+		return min(w.maxHops, max(known, x.lastAnswer())+w.gap)
 	case known > 0:
 		return known
+	case x.reached() && w.walkers[w.pilot()] == x:
+		return w.maxHops
 	}
 	return min(w.maxHops, w.lastAnswer()+w.gap)
 }
@@ -141,7 +161,7 @@ func (w *walk) window(i int, x *walker) int {
 	switch {
 	case !x.answers():
 		return w.maxHops
-	case i == w.pilot:
+	case i == w.pilot():
 		return 3
 	case x.observed.State == scanner.Open && x.next < known:
 		return known - x.next
@@ -164,10 +184,11 @@ func (w *walk) over() bool {
 
 // candidates returns what may be sent now, what is most urgent first.
 func (w *walk) candidates() (out []probe) {
-	piloted := w.pilot < 0 || w.passed(w.walkers[w.pilot])
+	pilot := w.pilot()
+	piloted := pilot < 0 || w.passed(w.walkers[pilot])
 	again := piloted
 	for i, x := range w.walkers {
-		if i != w.pilot && !piloted {
+		if i != pilot && !piloted {
 			continue
 		}
 		limit, room := w.limit(x), w.window(i, x)-x.flying
@@ -183,12 +204,39 @@ func (w *walk) candidates() (out []probe) {
 	for i, x := range w.walkers {
 		for ttl := 1; ttl <= w.limit(x); ttl++ {
 			c := &x.cells[ttl]
-			if c.flying == 0 && c.sent < w.flows && (len(c.answers) == 0 || w.doubts[probe{i, ttl}]) {
+			doubted := w.doubts[probe{i, ttl}] && c.sent < 2*w.flows // who is accused deserves more
+			silent := len(c.answers) == 0 && c.sent < w.flows
+			if c.flying == 0 && (doubted || silent) && w.speaks(i, ttl) {
 				out = append(out, probe{i, ttl})
 			}
 		}
 	}
 	return out
+}
+
+// speaks reports whether it is of use to ask a hop again for a port: the hop answered another one, or
+// this is the one that asks for all.
+func (w *walk) speaks(i, ttl int) bool {
+	first := -1
+	for j, x := range w.walkers {
+		if ttl > w.limit(x) {
+			continue
+		}
+		if x.cells[ttl].spoke() {
+			return true
+		}
+		if first < 0 || j == w.pilot() {
+			first = j
+		}
+	}
+	return i == first
+}
+
+// spoke reports whether a router or the host answered, and not only a filter before it.
+func (c *cell) spoke() bool {
+	return slices.ContainsFunc(c.answers, func(a scanner.HopAnswer) bool {
+		return a.Reason == scanner.TimeExceeded || a.Reason == scanner.SynAck || a.Reason == scanner.ConnRefused
+	})
 }
 
 // begin says that a candidate is sent.
