@@ -140,9 +140,9 @@ func (h *tracedHost) sentence(p *tracedPort) string {
 	case scanner.Rejected:
 		who := p.cell(HopStoppedBy)
 		if hop := p.cell(HopStoppedHop); hop != "" {
-			who += ", hop " + hop + ","
+			who += " (hop " + hop + ")"
 		}
-		return "Port " + port + " IS REJECTED by " + who + " (ICMP " + p.cell(HopStoppedICMP) + ", " + p.cell(HopReason) + ")" + beside
+		return "Port " + port + " IS REJECTED by " + who + ": ICMP " + p.cell(HopStoppedICMP) + ", " + p.cell(HopReason) + beside
 	case scanner.Cut:
 		return "Port " + port + " IS REFUSED in the host's name (TCP reset) " + h.where(p) + beside
 	case scanner.Interposed:
@@ -228,15 +228,23 @@ func (h *tracedHost) lines() (out []pathLine) {
 
 // linesAt returns the lines of a hop: one for each sender, and one if there is none.
 func (h *tracedHost) linesAt(ttl int) (out []pathLine) {
-	var senders []string
+	var senders, others []string // routers at this hop, and who else answers
 	networks, names := map[string]string{}, map[string]string{}
 	for _, p := range h.ports {
 		for _, row := range p.hops[ttl] {
-			from := row.Cells[HopFrom]
-			if from != "" && !slices.Contains(senders, from) {
-				senders = append(senders, from)
+			from, list := row.Cells[HopFrom], &others
+			if row.Cells[HopAnswer] == string(scanner.TimeExceeded) {
+				list = &senders
+			}
+			if from != "" && !slices.Contains(*list, from) {
+				*list = append(*list, from)
 			}
 			networks[from], names[from] = row.Cells[HopNetwork], firstOf(names[from], row.Cells[HopName])
+		}
+	}
+	for _, from := range others {
+		if !slices.Contains(senders, from) {
+			senders = append(senders, from)
 		}
 	}
 	if len(senders) == 0 {
@@ -317,13 +325,13 @@ func (h *tracedHost) pathBlock(b *strings.Builder, width int) {
 		for i, cell := range ln.cells {
 			text += "  " + columns.FillRight(cell, widths[i])
 		}
-		notes := strings.Join(ln.notes, "  ")
-		if notes != "" && (width == 0 || columns.StringWidth(text)+2+columns.StringWidth(notes) <= width) {
-			text, notes = text+"  "+notes, ""
+		for _, note := range ln.notes {
+			if width > 0 && columns.StringWidth(text)+2+columns.StringWidth(note) > width {
+				b.WriteString(strings.TrimRight(text, " ") + "\n")
+				text = "    "
+			}
+			text += "  " + note
 		}
 		b.WriteString(strings.TrimRight(text, " ") + "\n")
-		if notes != "" {
-			b.WriteString("      " + notes + "\n")
-		}
 	}
 }
