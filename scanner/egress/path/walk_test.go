@@ -31,7 +31,9 @@ type filterAt struct {
 
 var worldHost = netip.MustParseAddr("192.0.2.25")
 
-func routerAt(ttl, twin int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(twin), byte(ttl)}) }
+func routerAt(ttl, twin int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 0, byte(twin), byte(ttl)})
+}
 
 // answer is what comes of a SYN.
 func (w *world) answer(port uint16, p probe) reply {
@@ -164,7 +166,7 @@ func TestPathsOfSeveralLengths(t *testing.T) {
 	}
 	// Where a port reached the host by the short way, and the other did not, that one is asked six
 	// times: all go the long way in one of 64 cases.
-if wrong > n/20 {
+	if wrong > n/20 {
 		t.Errorf("%d of %d walks see somebody in the way", wrong, n)
 	}
 }
