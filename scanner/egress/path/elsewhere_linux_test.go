@@ -1,7 +1,10 @@
 package path
 
 import (
+	"context"
+	"errors"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +112,7 @@ func TestLimitedAndMuteRouters(t *testing.T) {
 		if got := tr.Paths[3]; got.Fate != scanner.Rejected || got.By.From != lab.PathHops4[1] || got.ByHop != 2 {
 			t.Errorf("limited, rejected: got %+v\nhops %+v", got, tr.Hops)
 		}
+		t.Run("cut short", checkCutShort)
 		if lab.Count(t, 0, 1, 1) == 0 {
 			return
 		}
@@ -118,4 +122,36 @@ func TestLimitedAndMuteRouters(t *testing.T) {
 			t.Errorf("r2 and r3 are mute: got %+v\nhops %+v", tr.Paths, tr.Hops)
 		}
 	})
+}
+
+// checkCutShort: a trace that is ended says what it knows, and leaves no socket.
+func checkCutShort(t *testing.T) {
+	descriptors := func() int {
+		t.Helper()
+		all, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	before := descriptors()
+	r := Request{Addr: netip.MustParseAddr("198.51.100.25"), Ports: []uint16{25}, Known: map[uint16]scanner.Observation{25: {State: scanner.Filtered, Reason: scanner.NoResponse}}}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("enough")
+	time.AfterFunc(300*time.Millisecond, func() { cancel(why) })
+	tr, err := (&Tracer{}).Trace(ctx, r)
+	if !errors.Is(err, why) || tr == nil || tr.Complete || len(tr.Paths) != 1 || tr.Paths[0].Fate != scanner.Lost || tr.SYNs == 0 {
+		t.Errorf("stopped: got %+v, %v", tr, err)
+	}
+	tr, err = (&Tracer{Timeout: 300 * time.Millisecond}).Trace(t.Context(), r)
+	if err != nil || tr.Complete || len(tr.Paths) != 1 || tr.SYNs == 0 {
+		t.Errorf("out of time: got %+v, %v", tr, err)
+	}
+	if after := descriptors(); after != before {
+		t.Errorf("%d descriptors, %d before", after, before)
+	}
+	tr, err = (&Tracer{Source: netip.MustParseAddr("192.0.2.99")}).Trace(t.Context(), r)
+	if err == nil || !strings.Contains(err.Error(), "source address 192.0.2.99") {
+		t.Errorf("a source that is not ours: got %+v, %v", tr, err)
+	}
 }

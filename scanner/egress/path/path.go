@@ -120,7 +120,7 @@ func (t *Tracer) limits() limits {
 // Trace traces the path to each port of a host. The error says why this machine cannot, or is the cause of
 // ctx's end; then what is known so far is returned with it.
 func (t *Tracer) Trace(ctx context.Context, r Request) (*Trace, error) {
-	if err := errors.Join(r.valid(), supported()); err != nil {
+	if err := errors.Join(r.valid(), Supported()); err != nil {
 		return nil, err
 	}
 	tr := &Trace{Addr: r.Addr}

@@ -29,7 +29,8 @@ const (
 	tcpCloseWait   = 8
 )
 
-func supported() error { return nil }
+// Supported returns ErrUnsupported where a path cannot be traced.
+func Supported() error { return nil }
 
 // A flight is a SYN on its way.
 type flight struct {

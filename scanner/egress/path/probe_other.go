@@ -7,7 +7,8 @@ import (
 	"net/netip"
 )
 
-func supported() error { return ErrUnsupported }
+// Supported returns ErrUnsupported where a path cannot be traced.
+func Supported() error { return ErrUnsupported }
 
-// run cannot be reached: Trace asks supported first.
+// run cannot be reached: Trace asks Supported first.
 func (t *Tracer) run(context.Context, netip.Addr, *walk) error { return ErrUnsupported }
