@@ -115,6 +115,7 @@ pipelines. It never logs in and never sends mail.`,
 		Example: `  smtpsweep demo                                  # a zoo of mail servers, inside the process
   smtpsweep scan 192.0.2.0/24 -o mail.csv         # sweep a network into a spreadsheet
   smtpsweep scan mx:example.org                   # the mail servers of a domain
+  smtpsweep trace mail.example.org                # at which hop port 25 is stopped
   smtpsweep report last -o mail.xml               # the newest run again, in another format
   smtpsweep explain "554 5.7.1 Relay access denied"`,
 		Version:       version(),

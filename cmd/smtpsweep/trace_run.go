@@ -51,6 +51,9 @@ func (t *trace) prepare(ctx context.Context) error {
 		return err
 	}
 	t.f.apply(t.u)
+	if err := path.Supported(); err != nil {
+		return fail(exitEnvironment, "%w", err)
+	}
 	if len(t.args) != 1 {
 		return withHint(fail(exitUsage, "%d hosts are given, and a trace is of one", len(t.args)), "smtpsweep trace mail.example.org")
 	}
@@ -330,16 +333,19 @@ func (t *trace) names(ctx context.Context, tr *path.Trace) map[netip.Addr]string
 	if t.resolver == nil {
 		return names
 	}
+	var who []netip.Addr
 	for _, h := range tr.Hops {
 		for _, a := range h.Answers {
-			names[a.From] = ""
+			if !slices.Contains(who, a.From) {
+				who = append(who, a.From)
+			}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, namesTime)
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for addr := range names {
+	for _, addr := range who {
 		wg.Go(func() {
 			name, _ := t.resolver.Reverse(ctx, addr) // a hop without a name is a hop all the same
 			mu.Lock()
