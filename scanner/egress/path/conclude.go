@@ -78,7 +78,7 @@ func controlOf(r Request, tracks []track, i int) int {
 		if j == i || t.distance == 0 {
 			continue
 		}
-		rank := [3]int{t.distance, number(t.opens), number(r.Ports[j] == r.Control)}
+		rank := [3]int{t.distance, oneIf(t.opens), oneIf(r.Ports[j] == r.Control)}
 		if best < 0 || slices.Compare(rank[:], most[:]) > 0 {
 			best, most = j, rank
 		}
@@ -86,7 +86,7 @@ func controlOf(r Request, tracks []track, i int) int {
 	return best
 }
 
-func number(b bool) int {
+func oneIf(b bool) int {
 	if b {
 		return 1
 	}

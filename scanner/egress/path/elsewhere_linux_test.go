@@ -95,7 +95,7 @@ func TestLimitedAndMuteRouters(t *testing.T) {
 	lab.RunPath(t, lab.PathConfig{Serve: true, ICMPLimits: true}, func(t *testing.T, p *lab.Path) {
 		p.Filter(t, lab.Filter{At: lab.R2, Ports: []uint16{25}})
 		p.Filter(t, lab.Filter{At: lab.R2, Family: 4, Ports: []uint16{2525}, Do: lab.DoReject(13)})
-		tracer := &Tracer{Silence: twoSYNs}
+		tracer := &Tracer{Silence: testSilence}
 		trace := func(ports ...uint16) *Trace {
 			t.Helper()
 			tr, err := tracer.Trace(t.Context(), Request{Addr: netip.MustParseAddr("62.30.3.1"), Ports: ports})

@@ -31,8 +31,8 @@ type order struct {
 	Flows   int
 }
 
-// twoSYNs is how long a port may be silent: two SYNs of any kernel.
-const twoSYNs = 1900 * time.Millisecond
+// testSilence is how long a port may be silent: two SYNs of any kernel.
+const testSilence = 1900 * time.Millisecond
 
 type outcome struct {
 	Trace *Trace
@@ -73,7 +73,7 @@ func serveOrder(ctx context.Context, conn net.Conn) {
 		fmt.Println(err)
 		return
 	}
-	tracer := &Tracer{Gap: o.Gap, Flows: o.Flows, Silence: twoSYNs}
+	tracer := &Tracer{Gap: o.Gap, Flows: o.Flows, Silence: testSilence}
 	tr, err := tracer.Trace(ctx, o.Request)
 	out := outcome{Trace: tr}
 	if err != nil {
