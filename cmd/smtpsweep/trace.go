@@ -41,6 +41,11 @@ func (f *traceFlags) register(flags *pflag.FlagSet) {
 	flags.Var(&f.flows, "flows", "SYNs to a port at a hop that is silent, each from another source port")
 	flags.BoolVar(&f.noNames, "no-names", false, "do not ask for the names of hops (-n works too)")
 	f.commonFlags.register(flags)
+	flags.Lookup("output").Usage = "write `FILE` (again for more); the ending picks the format: " + strings.Join(pathEndings(), " ") + "; - is stdout"
+	flags.Lookup("format").Usage = "`FORMAT` on stdout: " + strings.Join(pathFormatNames(), ", ") + " (default table)"
+	for _, name := range []string{"ca", "helo", "yes", "show"} { // every command takes them; here they change nothing
+		flags.Lookup(name).Hidden = true
+	}
 }
 
 func newTrace(u *ui) *cobra.Command {
@@ -69,6 +74,13 @@ address of each family is traced. Exit 3 if a port does not reach the host.`,
 	completeOutput(cmd)
 	completeWords(cmd, "format", pathFormatNames()...)
 	return cmd
+}
+
+func pathEndings() (endings []string) {
+	for _, f := range report.PathFormats() {
+		endings = append(endings, f.Endings...)
+	}
+	return endings
 }
 
 func pathFormatNames() (names []string) {

@@ -253,4 +253,20 @@ func TestTraceRefuses(t *testing.T) {
 	if code != exitDone || out != want || !strings.Contains(errs, "This is a dry run: nobody is contacted.") {
 		t.Errorf("dry run: exit code %d, %q, %q", code, out, errs)
 	}
+	for args, want := range map[string]string{
+		"mail.example.org:2525 -4 --control 0":      "62.30.1.1:2525 mail.example.org\n",
+		"[2a10:30::1:1]:2525 --control 587":         "[2a10:30::1:1]:2525\n[2a10:30::1:1]:587\n",
+		"10.1.2.3 -p smtp":                          "10.1.2.3:25\n10.1.2.3:443\n",
+		"203.0.113.7 --allow-reserved -p 443":       "203.0.113.7:443\n",
+		"mx:mail.example.org -6 -p 25 --control 25": "[2a10:30::1:1]:25 mail.example.org\n",
+	} {
+		code, out, errs := invoke(t, append([]string{"trace", "--dry-run", "--resolver", dns}, strings.Fields(args)...)...)
+		if code != exitDone || out != want {
+			t.Errorf("%s: exit code %d, %q, want %q; %s", args, code, out, want, errs)
+		}
+	}
+	_, help, _ := invoke(t, "trace", "--help")
+	if strings.Contains(help, ".xml") || strings.Contains(help, "--helo") || !strings.Contains(help, ".csv") {
+		t.Errorf("help:\n%s", help)
+	}
 }

@@ -194,10 +194,18 @@ func (t *trace) choosePorts() error {
 	return nil
 }
 
+// sourceOf returns the address that --source names, if it is of the host's family.
+func (t *trace) sourceOf(host netip.Addr) netip.Addr {
+	if t.source.Is6() != host.Is6() {
+		return netip.Addr{}
+	}
+	return t.source
+}
+
 // sourceTowards says from where a host is looked at; "" if there is no route.
 func (t *trace) sourceTowards(addr netip.Addr) string {
 	switch {
-	case t.source.IsValid():
+	case t.sourceOf(addr).IsValid():
 		return t.source.String()
 	case t.iface != "":
 		return t.iface
@@ -303,13 +311,13 @@ type tracedHost struct {
 
 // traceHosts traces all hosts at the same time. The error is the first one.
 func (t *trace) traceHosts(ctx context.Context) ([]tracedHost, error) {
-	tracer := &path.Tracer{
-		Source: t.source, Interface: t.iface, MaxHops: t.f.maxHops.n, Flows: t.f.flows.n, Silence: t.f.timeout.d,
-	}
 	out, errs := make([]tracedHost, len(t.hosts)), make([]error, len(t.hosts))
 	var wg sync.WaitGroup
 	for i, host := range t.hosts {
 		wg.Go(func() {
+			tracer := &path.Tracer{ // one each: what routers answer to IPv4 and to IPv6 they limit apart
+				Source: t.sourceOf(host.Addr), Interface: t.iface, MaxHops: t.f.maxHops.n, Flows: t.f.flows.n, Silence: t.f.timeout.d,
+			}
 			tr, err := tracer.Trace(ctx, path.Request{Addr: host.Addr, Ports: t.ports, Control: t.extra})
 			if tr == nil {
 				tr = &path.Trace{Addr: host.Addr}
