@@ -301,6 +301,7 @@ func (a *auditor) ask() error {
 // request asks for a summary once, and takes it if it is one.
 func (a *auditor) request(verb, more string) (took bool, err error) {
 	a.seq++
+	a.r.Asked = a.seq
 	command := verb + " " + a.nonce + " " + strconv.Itoa(a.seq) + more
 	if a.earlier != "" {
 		command += " EARLIER=" + a.earlier

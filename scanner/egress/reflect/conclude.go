@@ -172,6 +172,10 @@ func (r *Report) concludeTalk(s *Summary) (altered bool) {
 		r.add(Conclusion{Code: Rewritten, Proven: true, Way: Down, Step: StepSTARTTLS, Text: "Bytes came with the answer to STARTTLS that the far end never sent.",
 			Evidence: []string{fmt.Sprintf("%d bytes in the clear after the answer", r.TLS.Stray)}})
 	}
+	if r.Asked > s.Seq && r.Step == StepDone {
+		r.add(Conclusion{Code: Rewritten, Proven: true, Way: Down, Text: "The far end's word did not arrive as it was signed, or not at all, though earlier it did.",
+			Evidence: []string{fmt.Sprintf("request %d: %s", r.Asked, r.Refused)}})
+	}
 	if len(r.Conclusions) > before {
 		return true
 	}

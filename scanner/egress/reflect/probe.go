@@ -79,6 +79,7 @@ type Report struct {
 	Scale     int        `json:"scale,omitempty"`  // window scale of our SYN; valid iff TTL is
 	Bytes     Tallies    `json:"bytes"`            // when the summary was asked for
 	Known     int        `json:"known"`            // exchanges of Talk that the summary covers
+	Asked     int        `json:"asked"`            // requests for a summary
 	Talk      []Exchange `json:"talk,omitempty"`   // all that was said
 	TLS       TLSHere    `json:"tls"`
 
@@ -171,7 +172,12 @@ func Probe(ctx context.Context, addr netip.AddrPort, pin Pin, o Options) (*Repor
 func dial(ctx context.Context, addr netip.AddrPort, pin Pin, o Options, segment int, r *Report) (a *auditor, err error) {
 	m := newMark()
 	d := net.Dialer{Timeout: o.Timeout, KeepAlive: -1, // a keep-alive would keep an idle session alive
-		Control: func(network, _ string, raw syscall.RawConn) error { return m.set(network, raw, segment) }}
+		Control: func(network, _ string, raw syscall.RawConn) error {
+			if m.set(network, raw, segment) != nil {
+				m = mark{} // less is known then, and nothing else is wrong
+			}
+			return nil
+		}}
 	if o.Source.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(o.Source, 0))
 	}

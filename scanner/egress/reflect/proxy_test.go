@@ -22,6 +22,8 @@ type proxy struct {
 	up func(line string) (forward, answer string)
 	// down returns what the reply to a command becomes, lines with their ends.
 	down func(command, reply string) string
+	// leave, if not nil, says whether to end both connections after the reply to a command.
+	leave func(command string) bool
 	// hello, if not nil, gets the connections after the 220 to STARTTLS, or at the
 	// begin of a port with TLS. Without it bytes are passed on.
 	hello func(client, server net.Conn)
@@ -50,7 +52,7 @@ func (p *proxy) lines(client, server net.Conn) {
 			reply = p.down(command, reply)
 		}
 		io.WriteString(client, reply)
-		if err != nil {
+		if err != nil || p.leave != nil && p.leave(command) {
 			return
 		}
 		if strings.HasPrefix(strings.ToUpper(command), "STARTTLS") && strings.HasPrefix(reply, "220") {
@@ -388,6 +390,9 @@ func TestAnEarlierSummaryOfTheSameSessionIsNotTaken(t *testing.T) {
 	if r.Summary == nil || r.Summary.Seq != 1 || !strings.HasPrefix(r.Refused, ErrReplayed.Error()) {
 		t.Errorf("summary %+v, refused %q, want the first and %q", r.Summary, r.Refused, ErrReplayed)
 	}
+	if r.Has(Intact) || !r.Has(Rewritten) {
+		t.Errorf("concluded %v", r.codes())
+	}
 }
 
 func TestWhoeverAnswersForAllIsAnImpostor(t *testing.T) {
@@ -462,7 +467,7 @@ func TestAConnectionThatBreaksOffIsBlockedAtItsStep(t *testing.T) {
 			}()
 			o := Options{}
 			if c.end == EndSilence {
-				o.Timeout = 500 * time.Millisecond
+				o.Timeout = 2 * time.Second
 			}
 			r := probe(t, addrPort(ln.Addr()), PinOf(newKey(t)), o)
 			wantCodes(t, r, Blocked)

@@ -74,10 +74,15 @@ func parseReversePorts(text string) (ports []uint16, ok bool) {
 // connectBack makes one connection, and reads the first line unless TLS would come first.
 func (s *session) connectBack(port uint16) Reversed {
 	r := Reversed{Port: port}
-	s.srv.reversed <- struct{}{}
-	defer func() { <-s.srv.reversed }()
 	ctx, cancel := context.WithTimeout(context.Background(), reverseTime)
 	defer cancel()
+	select {
+	case s.srv.reversed <- struct{}{}:
+		defer func() { <-s.srv.reversed }()
+	case <-ctx.Done():
+		r.State, r.Err = "unknown", "the far end has too many others to look at"
+		return r
+	}
 	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(s.to.Addr(), 0))}
 	conn, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(s.client.Addr(), port).String())
 	if err != nil {

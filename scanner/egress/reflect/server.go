@@ -205,8 +205,8 @@ func (s *Server) receive(ctx context.Context, conn net.Conn, implicit bool) {
 		stop := context.AfterFunc(ctx, v.shutDown)
 		defer stop()
 		v.run()
+		s.log(v.visit()) // a log that blocks holds the place: what waits is bounded
 		s.door.leave(v)
-		s.log(v.visit())
 	}()
 }
 

@@ -295,41 +295,18 @@ func TestAQuietSessionIsKeptAndOneThatIsCutIsSeen(t *testing.T) {
 	if len(r.Idle) != 2 || !r.Idle[0].Outlived || !r.Idle[1].Outlived {
 		t.Errorf("idle %+v, want two that were outlived", r.Idle)
 	}
-	// A device that forgets a session which is quiet, and resets it.
-	forgets := &proxy{hello: func(client, server net.Conn) {
-		var wg sync.WaitGroup
-		last := make(chan struct{}, 1000)
-		pass := func(to, from net.Conn) {
-			buf := make([]byte, 4096)
-			for {
-				n, err := from.Read(buf)
-				if err != nil {
-					return
-				}
-				last <- struct{}{}
-				to.Write(buf[:n])
-			}
-		}
-		wg.Go(func() { pass(server, client) })
-		wg.Go(func() { pass(client, server) })
-		for quiet := false; !quiet; {
-			select {
-			case <-last:
-			case <-time.After(2 * time.Second):
-				quiet = true
-			}
-		}
-		reset(client)
-		reset(server)
-		wg.Wait()
-	}}
-	r = probe(t, startProxy(t, f.plain, forgets), f.pin, Options{Idle: []time.Duration{30 * time.Second}})
-	want := []string{IdleCut}
+	// A device that ends a session as soon as nothing is said: after the second summary.
+	forgets := &proxy{
+		up:    instead(map[string]string{"STARTTLS": "454 4.7.0 TLS not available\r\n"}),
+		leave: func(command string) bool { return strings.HasSuffix(command, " 2\r\n") },
+	}
+	r = probe(t, startProxy(t, f.plain, forgets), f.pin, Options{Idle: []time.Duration{time.Minute, time.Hour}})
+	want := []string{StartTLSRefused, IdleCut}
 	if r.TTL != 0 {
 		want = append(want, Proxied)
 	}
 	wantCodes(t, r, want...)
-	if len(r.Idle) != 1 || r.Idle[0].Outlived || r.Idle[0].After >= 30 || r.End != EndReset || !r.After.Earlier.Found {
+	if len(r.Idle) != 1 || r.Idle[0].Outlived || r.Idle[0].After >= 60 || r.Idle[0].How == "" || r.End != EndClosed || r.After == nil || !r.After.Earlier.Found {
 		t.Errorf("idle %+v, end %s, after %+v", r.Idle, r.End, r.After)
 	}
 }
