@@ -156,7 +156,7 @@ func begin(t *testing.T, p *lab.Path, port uint16, ip6 bool, o Options) func() *
 			t.Fatalf("%v: %s", err, proc.Output())
 		}
 		r := new(Report)
-		if err := json.Unmarshal([]byte(proc.Output()), r); err != nil {
+		if err := json.NewDecoder(strings.NewReader(proc.Output())).Decode(r); err != nil {
 			t.Fatalf("%v: %s", err, proc.Output())
 		}
 		return r
