@@ -49,7 +49,7 @@ type reflectFlags struct {
 }
 
 func (f *reflectFlags) register(flags *pflag.FlagSet) {
-	f.sessions = count{n: 2000, min: 10, max: 100000}
+	f.sessions = count{n: 1500, min: 10, max: 100000}
 	f.perMinute = count{n: 120, min: 1, max: 1000000}
 	flags.StringArrayVar(&f.listen, "listen", nil, "listen on this `ADDRESS` (again for more; default: all)")
 	flags.StringVarP(&f.ports, "ports", "p", "25,465,587,2525,443", "listen on these `PORTS`; \"random\" is any that is free")

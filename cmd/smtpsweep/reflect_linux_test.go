@@ -138,12 +138,23 @@ var hostile = []struct {
 	{"half-open TLS", func(c net.Conn) {
 		io.WriteString(c, "STARTTLS\r\n")
 		readUntil(c, "220 2.0.0")
+		c.Write(append([]byte{22, 3, 1, 0x10, 0, 1, 0, 0xff, 0xfc, 3, 3}, make([]byte, 4000)...)) // a ClientHello of 64 KB, cut short
+	}},
+	{"a long record", func(c net.Conn) {
+		io.WriteString(c, "STARTTLS\r\n")
+		readUntil(c, "220 2.0.0")
 		c.Write([]byte{22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3})
 	}},
-	{"TLS and then nothing", func(c net.Conn) {
+	{"TLS and then a record that is begun", func(c net.Conn) {
 		io.WriteString(c, "STARTTLS\r\n")
 		readUntil(c, "220 2.0.0")
 		tls.Client(c, &tls.Config{InsecureSkipVerify: true}).Handshake()
+		c.Write(append([]byte{23, 3, 3, 0x10, 0}, make([]byte, 4000)...))
+	}},
+	{"commands to be remembered", func(c net.Conn) {
+		for i := range 60 {
+			fmt.Fprintf(c, "NOOP %s %d\r\n", strings.Repeat("x", 190), i)
+		}
 	}},
 	{"mail", func(c net.Conn) {
 		io.WriteString(c, "EHLO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n")

@@ -358,7 +358,7 @@ func (a *auditor) handshake() error {
 	a.r.Step = StepTLS
 	a.limit(a.timeout)
 	hello := new(helloHash)
-	conn := tls.Client(&tap{Conn: a.conn, written: hello}, &tls.Config{InsecureSkipVerify: true, SessionTicketsDisabled: true})
+	conn := tls.Client(&spout{Conn: a.conn, hello: hello}, &tls.Config{InsecureSkipVerify: true, SessionTicketsDisabled: true})
 	err := conn.HandshakeContext(context.Background())
 	t := &a.r.TLS
 	t.Hello = hello.sum()
@@ -373,6 +373,17 @@ func (a *auditor) handshake() error {
 	t.Subject, t.Issuer = clip(leaf.Subject.String()), clip(leaf.Issuer.String())
 	a.tls, a.in.src = conn, conn
 	return nil
+}
+
+// A spout is our connection under TLS: our ClientHello is hashed.
+type spout struct {
+	net.Conn
+	hello *helloHash
+}
+
+func (s *spout) Write(p []byte) (int, error) {
+	s.hello.Write(p)
+	return s.Conn.Write(p)
 }
 
 // sendLong sends a line that fills a packet, if it was asked for, and then asks again.

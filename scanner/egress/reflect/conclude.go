@@ -152,7 +152,11 @@ func (r *Report) concludeSource() {
 // anything was altered.
 func (r *Report) concludeTalk(s *Summary) (altered bool) {
 	before := len(r.Conclusions)
-	for _, p := range align(r.Talk[:r.Known], s.Talk) {
+	here := r.Talk[:r.Known]
+	if s.Cut {
+		here = here[:min(len(here), len(s.Talk))]
+	}
+	for _, p := range align(here, s.Talk) {
 		switch {
 		case p.there == nil:
 			r.saidAlone(p.here)

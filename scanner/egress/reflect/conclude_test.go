@@ -70,6 +70,7 @@ func TestWhatIsConcluded(t *testing.T) {
 		}, []string{Intact}, true, ""},
 
 		{"bytes differ beyond the lines", func(r *Report) { r.Bytes.UpClear = Tally{Bytes: 5, SHA256: "x"} }, []string{Rewritten}, true, "though the lines that are listed agree"},
+		{"more was said than is listed", func(r *Report) { r.Summary.Talk, r.Summary.Cut = r.Summary.Talk[:3], true }, []string{Intact}, true, ""},
 		{"a command that was never sent", func(r *Report) {
 			r.Summary.Talk = slices.Insert(slices.Clone(r.Summary.Talk), 2, Exchange{Command: []byte("RSET"), Length: 6, Reply: []byte("250 OK")})
 		}, []string{Rewritten}, true, `arrived: "RSET"`},

@@ -7,9 +7,10 @@ import (
 )
 
 const (
-	maxExchanges = 48   // that a summary lists
-	maxCommand   = 200  // bytes of a command that it lists
-	maxReply     = 1200 // bytes of a reply that it lists
+	maxExchanges = 32      // that a summary lists; an auditor's session has some 15
+	maxTalk      = 4 << 10 // bytes of text in them
+	maxCommand   = 200     // bytes of a command that it lists
+	maxReply     = 1200    // bytes of a reply that it lists
 )
 
 // An Exchange is a command and its reply, as one end saw them. The greeting is

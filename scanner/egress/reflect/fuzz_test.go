@@ -179,10 +179,15 @@ func FuzzHello(f *testing.F) {
 		record, read = 1+max(0, record)%16384, 1+max(0, read)%5000
 		whole, cut := new(helloHash), new(helloHash)
 		whole.Write(records(message, 16384))
+		short, guard := true, new(recordGuard)
 		for rest := records(message, record); len(rest) > 0; {
 			n := min(read, len(rest))
 			cut.Write(rest[:n])
+			short = short && guard.pass(rest[:n])
 			rest = rest[n:]
+		}
+		if want := min(record, len(message)) <= maxRecord; short != want {
+			t.Errorf("records of %d bytes pass: %v, want %v", min(record, len(message)), short, want)
 		}
 		if whole.sum() != cut.sum() || whole.size > maxHello+4 {
 			t.Errorf("%s whole, %s in records of %d, read by %d", whole.sum(), cut.sum(), record, read)

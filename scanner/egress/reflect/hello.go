@@ -96,3 +96,37 @@ func (h *helloHash) sum() string {
 	}
 	return hex.EncodeToString(h.hash.Sum(nil))
 }
+
+// maxRecord is the longest TLS record that a far end takes: crypto/tls makes room
+// for a whole one when its first bytes are there, and thousands may begin one. A
+// ClientHello has 2 KB, a command 1.4.
+const maxRecord = 4 << 10
+
+// A recordGuard finds the first record of a stream that is too long.
+type recordGuard struct {
+	header [5]byte
+	have   int // bytes of the header
+	left   int // bytes left of the record
+}
+
+// pass takes bytes of the stream, and reports whether all records so far are short enough.
+func (g *recordGuard) pass(p []byte) bool {
+	for len(p) > 0 {
+		if g.left > 0 {
+			n := min(len(p), g.left)
+			g.left -= n
+			p = p[n:]
+			continue
+		}
+		n := copy(g.header[g.have:], p)
+		g.have += n
+		p = p[n:]
+		if g.have == len(g.header) {
+			g.have, g.left = 0, int(g.header[3])<<8|int(g.header[4])
+			if g.left > maxRecord {
+				return false
+			}
+		}
+	}
+	return true
+}

@@ -12,7 +12,7 @@ import (
 const (
 	defaultTimeout = 10 * time.Second
 	reverseWait    = 3 * reverseTime // for the answer to XREVERSE
-	smallSegment   = 536             // RFC 9293, 3.7.1: what every path carries (IPv6: 1220 would)
+	smallSegment   = 536             // RFC 9293, 3.7.1: what every IPv4 path carries; over IPv6 it is only small
 	longLine       = 1400            // bytes, the end included
 )
 

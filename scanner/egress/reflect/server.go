@@ -22,8 +22,8 @@ import (
 
 const (
 	// defaultSessions bounds the memory: a session of somebody who only keeps it
-	// open costs some 15 KB.
-	defaultSessions  = 2000
+	// open costs some 15 KB, inside TLS 25.
+	defaultSessions  = 1500
 	defaultPerMinute = 120
 
 	farewell = time.Second // to tell the open sessions that this is the end
@@ -35,7 +35,7 @@ const (
 type Server struct {
 	Key  ed25519.PrivateKey
 	Name string // in greeting, EHLO reply and certificate; default "reflect.invalid"
-	// Sessions is how many may be open at a time; default 2,000. When all places
+	// Sessions is how many may be open at a time; default 1,500. When all places
 	// are taken, the oldest session makes room that has not shown to be an auditor's.
 	Sessions int
 	// PerMinute is how many sessions one source (an IPv4 address, the /64 of an

@@ -164,6 +164,20 @@ func TestASessionIsBounded(t *testing.T) {
 		d.expect("220 ")
 		d.say("NOOP "+strings.Repeat("x", maxLineBytes-7), "250 ")
 	})
+	t.Run("a long TLS record", func(t *testing.T) {
+		for _, inTLS := range []bool{false, true} {
+			d := talkTo(t, f.plain)
+			d.expect("220 ")
+			raw := d.conn
+			if inTLS {
+				d.startTLS()
+			} else {
+				d.say("STARTTLS", "220 ")
+			}
+			raw.Write([]byte{22, 3, 1, 0x10, 1})
+			d.closed()
+		}
+	})
 	t.Run("errors", func(t *testing.T) {
 		d := talkTo(t, f.plain)
 		d.expect("220 ")
@@ -181,6 +195,17 @@ func TestASessionIsBounded(t *testing.T) {
 		}
 		d.say("NOOP", "500 ")
 		d.closed()
+	})
+	t.Run("what is remembered", func(t *testing.T) {
+		d := talkTo(t, f.plain)
+		d.expect("220 ")
+		for i := range 40 {
+			d.say(fmt.Sprintf("NOOP %d %s", i, strings.Repeat("x", 180)), "250 ")
+		}
+		reply := d.say("NOOP XREFLECT "+strings.Repeat("A", 43)+" 1", "250-")
+		if len(reply) > 16<<10 {
+			t.Errorf("a summary of %d bytes", len(reply))
+		}
 	})
 	t.Run("summaries", func(t *testing.T) {
 		d := talkTo(t, f.plain)

@@ -54,7 +54,9 @@ type session struct {
 	tallies tallies
 	seen    TLSSeen
 	talk    []Exchange
-	count   int // commands
+	text    int  // bytes in them
+	cut     bool // there were more
+	count   int  // commands
 	errors  int
 	hello   []byte
 	nonce   string // the auditor's; empty until it gave one
@@ -108,6 +110,7 @@ var (
 	errTooMuch  = errors.New("it sent too much")
 	errTooLong  = errors.New("it sent a line without an end")
 	errMistakes = errors.New("it made too many mistakes")
+	errRecord   = errors.New("it began a TLS record of more than 4096 bytes")
 )
 
 // converse greets and answers until an error ends the session.
@@ -136,9 +139,10 @@ func (s *session) converse() error {
 	}
 }
 
-// note adds an exchange to those that a summary lists.
+// note adds an exchange to those that a summary lists, until there are too many.
 func (s *session) note(e Exchange) {
-	if len(s.talk) < maxExchanges {
+	s.text += len(e.Command)
+	if s.cut = s.cut || len(s.talk) >= maxExchanges || s.text > maxTalk; !s.cut {
 		s.talk = append(s.talk, e)
 	}
 }
@@ -228,8 +232,9 @@ func (s *session) goneBy() string {
 func (s *session) reply(lines ...string) error {
 	text := []byte(strings.Join(lines, "\r\n") + "\r\n")
 	s.tallies.down(s.tls != nil, text)
-	if n := len(s.talk); n > 0 && s.count < maxExchanges {
+	if n := len(s.talk); n > 0 && !s.cut {
 		s.talk[n-1].answer([]byte(strings.Join(lines, "\n")))
+		s.text += len(s.talk[n-1].Reply)
 	}
 	return s.write(text)
 }
@@ -318,7 +323,7 @@ func (s *session) upgrade(arg string) error {
 func (s *session) startTLS() error {
 	s.seen.Asked = true
 	hello := new(helloHash)
-	conn := tls.Server(&tap{Conn: s.conn, read: hello}, s.srv.config)
+	conn := tls.Server(&tap{Conn: s.conn, hello: hello}, s.srv.config)
 	s.trail.change(func(e *Earlier) { e.TLS = s.seen })
 	s.limit(time.Now().Add(tlsTime))
 	s.limitWrite(tlsTime)
@@ -336,25 +341,21 @@ func (s *session) startTLS() error {
 	return nil
 }
 
-// A tap shows what is read from and written to a connection to others.
+// A tap is a client's connection under TLS: its ClientHello is hashed, and long
+// records are refused.
 type tap struct {
 	net.Conn
-	read, written io.Writer // nil: nobody
+	hello *helloHash
+	guard recordGuard
 }
 
 func (t *tap) Read(p []byte) (int, error) {
 	n, err := t.Conn.Read(p)
-	if t.read != nil {
-		t.read.Write(p[:n])
+	t.hello.Write(p[:n])
+	if !t.guard.pass(p[:n]) {
+		return 0, errRecord
 	}
 	return n, err
-}
-
-func (t *tap) Write(p []byte) (int, error) {
-	if t.written != nil {
-		t.written.Write(p)
-	}
-	return t.Conn.Write(p)
 }
 
 // A request is the argument of NOOP, or XREFLECT and its argument.
@@ -413,12 +414,12 @@ func (s *session) noop(arg string) error {
 
 // summary is what was seen so far.
 func (s *session) summary(seq int) *Summary {
-	if len(s.talk) > 0 && s.count < maxExchanges {
+	if len(s.talk) > 0 && !s.cut {
 		s.talk[len(s.talk)-1].Summary = true
 	}
 	return &Summary{
 		Version: 1, Auditor: s.nonce, FarEnd: s.greeted, Seq: seq, Source: s.client, Local: s.to,
-		SYN: s.syn, RTTus: rttOf(s.conn).Microseconds(), Bytes: s.tallies.sums(), Talk: s.talk, TLS: s.seen,
+		SYN: s.syn, RTTus: rttOf(s.conn).Microseconds(), Bytes: s.tallies.sums(), Talk: s.talk, Cut: s.cut, TLS: s.seen,
 	}
 }
 
@@ -452,7 +453,7 @@ func (s *session) visit() Visit {
 func endWords(err error) string {
 	var op *net.OpError
 	switch {
-	case errors.Is(err, errQuit), errors.Is(err, errTooMuch), errors.Is(err, errTooLong), errors.Is(err, errMistakes):
+	case errors.Is(err, errQuit), errors.Is(err, errTooMuch), errors.Is(err, errTooLong), errors.Is(err, errMistakes), errors.Is(err, errRecord):
 		return err.Error()
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
 		return "nothing came in time"

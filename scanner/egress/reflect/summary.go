@@ -40,7 +40,8 @@ type Summary struct {
 	SYN    *SYN           `json:"syn,omitempty"`  // nil where the kernel does not keep it
 	RTTus  int64          `json:"rtt_us"`         // least round trip so far, in µs; 0 if not known
 	Bytes  Tallies        `json:"bytes"`          // up to and with the request
-	Talk   []Exchange     `json:"talk,omitempty"` // the first 48; the last is the request
+	Talk   []Exchange     `json:"talk,omitempty"` // the last is the request
+	Cut    bool           `json:"cut,omitempty"`  // there were more than are listed
 	TLS    TLSSeen        `json:"tls"`
 
 	Earlier      *Earlier   `json:"earlier,omitempty"` // valid iff it was asked for
