@@ -26,7 +26,8 @@ type Options struct {
 	Helo string
 	// Timeout bounds each step; default 10 s.
 	Timeout time.Duration
-	// Idle are times of silence that the session must outlive, one after the other.
+	// Idle are times of silence that the session must outlive, one after the other,
+	// each of an hour at most.
 	Idle []time.Duration
 	// LongLine sends a line of 1,400 bytes: does a full packet pass?
 	LongLine bool

@@ -32,8 +32,8 @@ const (
 	totalTime  = 2 * time.Minute  // of a session
 	tlsTime    = 20 * time.Second // of a handshake
 	writeTime  = 20 * time.Second // of a reply
-	auditIdle  = 16 * time.Minute // for the next command of an auditor, who may test how long silence is borne
-	auditTotal = time.Hour        // of an auditor's session
+	auditIdle  = 65 * time.Minute // for the next command of an auditor, who may test how long silence is borne
+	auditTotal = 8 * time.Hour    // of an auditor's session
 )
 
 // A session is a client's, at the far end.
