@@ -210,11 +210,12 @@ func (s *Server) receive(ctx context.Context, conn net.Conn, implicit bool) {
 	}()
 }
 
-// refuse turns a client away (RFC 5321, 3.1 and 3.8).
+// refuse turns a client away (RFC 5321, 3.1 and 3.8), in words by which an auditor
+// knows that it was no impostor.
 func (s *Server) refuse(v *session, why string) {
 	if !v.implicit {
 		v.conn.SetWriteDeadline(time.Now().Add(farewell))
-		fmt.Fprintf(v.conn, "421 4.7.0 %s too many connections of yours; come again in a minute\r\n", s.Name)
+		fmt.Fprintf(v.conn, "421 4.7.0 %s %s too many connections of yours: come again in a minute\r\n", s.Name, protocol)
 	}
 	v.conn.Close()
 	s.log(Visit{At: v.began, From: v.client, To: v.to, Refused: why})

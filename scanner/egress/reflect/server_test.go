@@ -226,6 +226,11 @@ func TestASourceHasSoManySessions(t *testing.T) {
 	d := talkTo(t, f.plain)
 	d.expect("421 4.7.0 ")
 	d.closed()
+	r := probe(t, f.plain, f.pin, Options{})
+	wantCodes(t, r, Blocked)
+	if r.Step != StepGreeting || r.End != EndReply || !strings.Contains(r.Error, "come again in a minute") {
+		t.Errorf("an auditor that is not let in: ended at %s by %s: %s", r.Step, r.End, r.Error)
+	}
 }
 
 func TestASourceMayNotComeTooOften(t *testing.T) {
