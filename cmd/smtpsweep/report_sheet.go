@@ -14,7 +14,7 @@ import (
 
 // maxObservations bounds what is judged by a policy: all of it is in memory. A
 // policy is about some endpoints of each segment, not about a sweep.
-const maxObservations = 500_000
+const maxObservations = 200_000
 
 // A sheetJob makes one sheet of the rows of many journals.
 type sheetJob struct {

@@ -45,6 +45,7 @@ func policyFile(t *testing.T, text string) string {
 }
 
 func TestPolicyExitCodes(t *testing.T) {
+	t.Parallel()
 	path, open, closed := loopbackJournal(t)
 	for _, c := range []struct {
 		policy string
@@ -70,6 +71,7 @@ func TestPolicyExitCodes(t *testing.T) {
 }
 
 func TestSheetsRefuseWhatIsNotTheirs(t *testing.T) {
+	t.Parallel()
 	path, open, _ := loopbackJournal(t)
 	good := policyFile(t, fmt.Sprintf("allow: [{from: all, to: any, ports: [%d]}]\n", open))
 	bad := policyFile(t, "deny: [{from: nobody, to: any, ports: [99999]}]\nalow: []\n")
@@ -115,6 +117,7 @@ func TestSheetsRefuseWhatIsNotTheirs(t *testing.T) {
 
 // Runs of one plan, from several sources of one vantage, are not one run.
 func TestSheetsKeepSourcesOfAVantageApart(t *testing.T) {
+	t.Parallel()
 	if !canUse("127.0.0.2") {
 		t.Skip("this machine has no 127.0.0.2")
 	}
@@ -146,6 +149,7 @@ func TestSheetsKeepSourcesOfAVantageApart(t *testing.T) {
 // A journal may say that a far end is a reflector of ours, and where a path ends:
 // then a refusal is a block.
 func TestPolicyReadsWhatAnAuditKnows(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	w, err := journal.Create(path, journal.Run{Vantage: "users"})
 	if err != nil {

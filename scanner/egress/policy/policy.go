@@ -34,8 +34,8 @@
 //  2. where that is equal, to: an address, then a name, then the longer prefix, then any;
 //  3. where that is equal, ports: the smaller range.
 //
-// Where all three are equal an exception beats a deny, and an allow and a deny
-// contradict one another: Parse refuses them.
+// Where all three are equal an exception beats a deny and an allow an exception,
+// and an allow and a deny contradict one another: Parse refuses them.
 //
 // # Which segment a vantage is in
 //
@@ -44,6 +44,10 @@
 // A segment that has prefixes of IPv4 and of IPv6 must be looked at from both.
 //
 // # What the results mean
+//
+// A row is one rule at one destination from one vantage: what was observed, by the
+// rule that counts there; and each element of a rule's "to" and "ports" that counts
+// for a segment from which nobody has looked at any of it.
 //
 //   - pass: as the rule wants it.
 //   - fail-open: open, and must be blocked.
