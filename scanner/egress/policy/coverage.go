@@ -119,8 +119,13 @@ func (c *coverage) missing(now time.Time) (rows []Row) {
 	return rows
 }
 
-// wants reports whether a rule governs any of an element, from a place.
+// wants reports whether a rule governs any of an element, from a place. From one that
+// is no segment only the rules that name it want to be looked at.
 func (c *coverage) wants(pl *place, r *Rule, to *To, ports Ports, now time.Time) bool {
+	names := func(f From) bool { return f.Segment == nil && !f.All && slices.Equal(f.Prefixes, pl.prefixes) }
+	if pl.segment == nil && pl.prefixes != nil && !slices.ContainsFunc(r.From, names) {
+		return false
+	}
 	froms, tos := pl.prefixes, to.Prefixes
 	if len(froms) == 0 {
 		froms = []netip.Prefix{{}}
@@ -159,6 +164,8 @@ func (pl *place) untested(r *Rule, to *To, ports Ports, now time.Time) Row {
 // said says where a place is.
 func (pl *place) said() string {
 	switch {
+	case pl.segment != nil && pl.family == "IPv6":
+		return "segment " + pl.label + " over IPv6"
 	case pl.segment != nil:
 		return "segment " + pl.label
 	case pl.prefixes == nil:

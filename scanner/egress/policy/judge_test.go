@@ -139,8 +139,8 @@ func TestJudge(t *testing.T) {
 		{"an exception that nobody looked at", "segments: {users: [10.20.0.0/16, \"fd20::/64\"]}\n" + head + "exceptions: [{from: users, to: [198.51.100.7, mx.example.org], ports: [25], owner: team, until: 2026-12-31}]\n", "users 203.0.113.7 25 open syn-ack",
 			"users IPv4 mx.example.org:25 open untested: no journal has this, seen from segment users\n" +
 				"users IPv4 198.51.100.7:25 open untested: no journal has this, seen from segment users\n" +
-				"users IPv6 any:25 blocked untested: no journal has this, seen from segment users\n" +
-				"users IPv6 mx.example.org:25 open untested: no journal has this, seen from segment users\n" +
+				"users IPv6 any:25 blocked untested: no journal has this, seen from segment users over IPv6\n" +
+				"users IPv6 mx.example.org:25 open untested: no journal has this, seen from segment users over IPv6\n" +
 				"users/10.20.0.7 IPv4 203.0.113.7:25 blocked fail-open: a connection was established, and the policy denies it"},
 		{"a name, and one that has no address", "deny: [{from: all, to: mx.example.org, ports: [25]}]\n", "users 198.51.100.7 25 open syn-ack host=MX.example.org.\nlab - 25 unknown dns-nxdomain host=mx.example.org\nlab 198.51.100.7 25 open syn-ack",
 			"lab/192.0.2.9  mx.example.org:25 blocked untested: not decided: dns-nxdomain\n" +
@@ -150,6 +150,10 @@ func TestJudge(t *testing.T) {
 				"users IPv4 198.51.100.7:25 blocked pass: no answer, while 198.51.100.7 answers on 25 from relays"},
 		{"a range that nobody looked at, and one of which a port was seen", "deny: [{from: all, to: any, ports: [20-30, 100-200]}]\n", "users 198.51.100.7 25 open syn-ack",
 			"all  any:100-200 blocked untested: no journal has this, seen from anywhere\n" +
+				"users/10.20.0.7 IPv4 198.51.100.7:25 blocked fail-open: a connection was established, and the policy denies it"},
+		{"a place that only a rule names, where nobody looked", "segments: {users: [10.20.0.0/16]}\n" + head + "allow: [{from: [10.20.0.9, 192.0.2.0/28], to: 198.51.100.7, ports: [25]}]\n", "users 198.51.100.7 25 open syn-ack",
+			"10.20.0.9 IPv4 198.51.100.7:25 open untested: no journal has this, seen from 10.20.0.9\n" +
+				"192.0.2.0/28 IPv4 198.51.100.7:25 open untested: no journal has this, seen from 192.0.2.0/28\n" +
 				"users/10.20.0.7 IPv4 198.51.100.7:25 blocked fail-open: a connection was established, and the policy denies it"},
 		{"a part of a segment has rules of its own", "segments: {users: [10.20.0.0/16]}\n" + head + "allow: [{from: 10.20.0.7, to: any, ports: [25]}]\n", "users 198.51.100.7 25 open syn-ack",
 			"users IPv4 any:25 blocked untested: no journal has this, seen from segment users\n" +
