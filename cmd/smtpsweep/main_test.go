@@ -8,7 +8,10 @@ import (
 	"github.com/smtpsweep/smtpsweep/scanner/scannertest/lab"
 )
 
-func TestMain(m *testing.M) { os.Exit(withState(func() int { return lab.Main(m) })) }
+func TestMain(m *testing.M) {
+	lab.SideBySide(4)
+	os.Exit(withState(func() int { return lab.Main(m) }))
+}
 
 // withState runs f with a folder of its own for journals, so that tests leave
 // none in the user's. The processes of a lab inherit it.

@@ -25,7 +25,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { os.Exit(Main(m)) }
+func TestMain(m *testing.M) {
+	SideBySide(4)
+	os.Exit(Main(m))
+}
 
 // echo is a function that tests start: it prints its arguments, its interfaces, and READY.
 var _ = Register("echo", func(ctx context.Context, args []string) error {

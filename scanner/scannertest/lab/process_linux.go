@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -56,7 +55,6 @@ func Main(m *testing.M) int {
 	case nobodyMode:
 		err = nobodyMain(args)
 	default:
-		widen()
 		defer removeBinary()
 		return m.Run()
 	}
@@ -65,21 +63,6 @@ func Main(m *testing.M) int {
 		return 1
 	}
 	return 0
-}
-
-// sideBySide is how many tests run at a time for each processor.
-const sideBySide = 4
-
-// widen lets more tests run at a time than there are processors, unless -parallel
-// was given: a test with a network mostly waits. Where counts are large they fill
-// the processors, and it stays as it is.
-func widen() {
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given && !required() {
-		_ = flag.Set("test.parallel", strconv.Itoa(sideBySide*runtime.GOMAXPROCS(0)))
-	}
 }
 
 // initMain is the first process of the lab's pid namespace. When it ends, the

@@ -1,10 +1,26 @@
 package lab
 
 import (
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
 	"testing"
 )
+
+// SideBySide lets so many tests of a package run at a time for each processor,
+// unless -parallel was given. TestMain calls it before Main. It is for tests that
+// mostly wait, and of which none measures how long anything takes. Where counts
+// are large they fill the processors, and nothing changes.
+func SideBySide(tests int) {
+	flag.Parse()
+	given := os.Getenv(requireEnv) != ""
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", strconv.Itoa(tests*runtime.GOMAXPROCS(0)))
+	}
+}
 
 // Count returns how much a test that proves something by repetition does: usual
 // in an ordinary "go test", ci with SMTPSWEEP_LAB=require (.ci/run), long with
