@@ -81,7 +81,7 @@ func New(cfg Config, src func() (targets.Target, bool)) *Scheduler {
 		s.global.lag = int64((cfg.Burst() - 1) * float64(s.global.every))
 	}
 	if s.byHost {
-		s.space.hosts = make(map[netip.Addr]*host)
+		s.space.hosts = newHosts()
 		s.space.nets = make(map[netip.Prefix]*subnet)
 	}
 	return s
@@ -229,7 +229,7 @@ func (s *Scheduler) leave(job scanner.Job) (ready bool) {
 	if !s.byHost {
 		return false
 	}
-	h := s.space.hosts[job.Target.Addr]
+	h := s.space.hosts.of(job.Target.Addr)
 	if h == nil {
 		return false
 	}

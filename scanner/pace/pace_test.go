@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -210,7 +211,7 @@ func checkIdle(t *testing.T, m *sim) {
 	t.Helper()
 	m.now += time.Hour
 	m.s.Next(m.clock())
-	if h, n := len(m.s.space.hosts), len(m.s.space.nets); h > 0 || n > 0 || m.s.held != 0 || m.s.inFlight != 0 {
+	if h, n := m.s.space.hosts.count(), len(m.s.space.nets); h > 0 || n > 0 || m.s.held != 0 || m.s.inFlight != 0 {
 		t.Errorf("after the end: %d hosts, %d subnets, %d held, %d in flight, want none", h, n, m.s.held, m.s.inFlight)
 	}
 }
@@ -501,4 +502,33 @@ func BenchmarkNext(b *testing.B) {
 			}
 		})
 	}
+}
+
+// A sweep has as many hosts with state as it has connections: at 19,744 of them, the
+// most that the engine keeps by itself, they were 2.5 MB.
+func TestAHostTakesLittleMemory(t *testing.T) {
+	const hosts = 20_000
+	next := netip.MustParseAddr("10.64.0.0")
+	s := New(Config{HostLimit: 3}, func() (targets.Target, bool) {
+		next = next.Next()
+		return targets.Target{Addr: next, Port: 25}, true
+	})
+	before := liveHeap()
+	for range hosts {
+		if _, wait, ok := s.Next(time.Now()); !ok || wait > 0 {
+			t.Fatal("a target of a host of its own has to wait")
+		}
+	}
+	if each := (liveHeap() - before) / hosts; each > 100 {
+		t.Errorf("a host takes %d bytes, want about 90", each)
+	}
+	runtime.KeepAlive(s)
+}
+
+// liveHeap returns how many bytes are reachable.
+func liveHeap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -33,13 +33,49 @@ type subnet struct {
 // A space holds the state of hosts and subnets. ready lists the subnets that do
 // not rest and have a host that may be dialled.
 type space struct {
-	hosts     map[netip.Addr]*host
+	hosts     hosts
 	nets      map[netip.Prefix]*subnet
 	ready     netList
 	all       subnet // of all hosts, if there is no subnet rate
 	freeHosts *host
 	freeNets  *subnet
 }
+
+// hosts finds hosts by address. A large sweep has one for each connection, nearly
+// always of IPv4: those have keys of 4 bytes instead of 24.
+type hosts struct {
+	four map[[4]byte]*host
+	rest map[netip.Addr]*host
+}
+
+func newHosts() hosts {
+	return hosts{four: make(map[[4]byte]*host), rest: make(map[netip.Addr]*host)}
+}
+
+func (hs *hosts) of(addr netip.Addr) *host {
+	if addr.Is4() {
+		return hs.four[addr.As4()]
+	}
+	return hs.rest[addr]
+}
+
+func (hs *hosts) add(h *host) {
+	if h.addr.Is4() {
+		hs.four[h.addr.As4()] = h
+	} else {
+		hs.rest[h.addr] = h
+	}
+}
+
+func (hs *hosts) remove(h *host) {
+	if h.addr.Is4() {
+		delete(hs.four, h.addr.As4())
+	} else {
+		delete(hs.rest, h.addr)
+	}
+}
+
+func (hs *hosts) count() int { return len(hs.four) + len(hs.rest) }
 
 type hostList struct{ head, tail *host }
 type netList struct{ head, tail *subnet }
@@ -79,7 +115,7 @@ func (l *netList) pop() *subnet {
 // hostOf returns the state of an address, making it if there is none.
 func (s *Scheduler) hostOf(addr netip.Addr) *host {
 	sp := &s.space
-	if h := sp.hosts[addr]; h != nil {
+	if h := sp.hosts.of(addr); h != nil {
 		return h
 	}
 	h := sp.freeHosts
@@ -90,7 +126,7 @@ func (s *Scheduler) hostOf(addr netip.Addr) *host {
 	}
 	*h = host{addr: addr, net: s.netOf(addr), waiting: emptyList}
 	h.net.hosts++
-	sp.hosts[addr] = h
+	sp.hosts.add(h)
 	return h
 }
 
@@ -151,7 +187,7 @@ func (s *Scheduler) settle(h *host) {
 	if h.active > 0 || h.resting {
 		return
 	}
-	delete(s.space.hosts, h.addr)
+	s.space.hosts.remove(h)
 	h.net.hosts--
 	s.space.settleNet(h.net)
 	h.next, s.space.freeHosts = s.space.freeHosts, h
