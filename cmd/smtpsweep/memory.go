@@ -16,7 +16,7 @@ const (
 
 	// quietGC is the growth in percent after which garbage is collected while
 	// nobody is talked to: a dial leaves next to none, so that it comes at no price.
-	quietGC = 25
+	quietGC = 10
 
 	// talkGC is the same while conversations are held: each leaves some 50 KB, and
 	// few are enough to keep the processors busy. sweepMemory bounds it.
