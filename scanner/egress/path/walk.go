@@ -55,6 +55,7 @@ type walker struct {
 	cells    []cell // by TTL
 	next     int    // the TTL that was not asked yet
 	flying   int    // SYNs that wait for an answer
+	firsts   int    // of them, the first ones of their hop
 	end      int    // the least TTL of which the answer was terminal; 0 = none yet
 	out      bool   // this machine itself stops it
 }
@@ -62,6 +63,7 @@ type walker struct {
 // A cell is what came of the SYNs with one TTL.
 type cell struct {
 	sent, flying int
+	first        bool // the first one is on its way
 	answers      []scanner.HopAnswer
 }
 
@@ -170,7 +172,7 @@ func (w *walk) window(i int, x *walker) int {
 }
 
 // passed reports whether a walker has asked all hops once.
-func (w *walk) passed(x *walker) bool { return x.flying == 0 && x.next > w.limit(x) }
+func (w *walk) passed(x *walker) bool { return x.firsts == 0 && x.next > w.limit(x) }
 
 // over reports whether nothing is left to ask or to wait for.
 func (w *walk) over() bool {
@@ -191,7 +193,7 @@ func (w *walk) candidates() (out []probe) {
 		if i != pilot && !piloted {
 			continue
 		}
-		limit, room := w.limit(x), w.window(i, x)-x.flying
+		limit, room := w.limit(x), w.window(i, x)-x.firsts
 		for ttl := x.next; ttl <= limit && room > 0; ttl++ {
 			out = append(out, probe{i, ttl})
 			room--
@@ -242,10 +244,15 @@ func (c *cell) spoke() bool {
 // begin says that a candidate is sent.
 func (w *walk) begin(p probe) {
 	x := w.walkers[p.port]
+	c := &x.cells[p.ttl]
+	if c.sent == 0 {
+		x.firsts++
+		c.first = true
+	}
 	x.next = max(x.next, p.ttl+1)
 	x.flying++
-	x.cells[p.ttl].flying++
-	x.cells[p.ttl].sent++
+	c.flying++
+	c.sent++
 	w.sent++
 }
 
@@ -255,6 +262,10 @@ func (w *walk) take(r reply) {
 	c := &x.cells[r.ttl]
 	x.flying--
 	c.flying--
+	if c.first {
+		x.firsts--
+		c.first = false
+	}
 	switch {
 	case r.ours:
 		x.out = x.lastAnswer() == 0 // it was not so for the ordinary SYNs: a passing fault
