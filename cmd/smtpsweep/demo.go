@@ -20,7 +20,7 @@ import (
 // long the sweep waits for a mute one: real ones take 6 s, and get 65 s.
 const (
 	demoPause    = time.Second
-	demoPatience = "3s"
+	demoPatience = "5s"
 	demoDeadline = 14 * time.Second
 	demoPorts    = 25001 // the first of the zoo's ports, where they are free
 )
