@@ -252,3 +252,26 @@ func TestAttemptsOfADialAloneAreTrue(t *testing.T) {
 		}
 	})
 }
+
+// TestTheKernelTellsWhenItTriesAgain asks about a SYN that nothing answers.
+func TestTheKernelTellsWhenItTriesAgain(t *testing.T) {
+	t.Parallel()
+	lab.Run(t, lab.Config{}, func(t *testing.T, l *lab.Lab) {
+		l.DropOut(t, lab.Router, lab.Targets4, 0)
+		to := netip.MustParseAddrPort("10.64.0.1:25")
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+		must(t, err)
+		defer unix.Close(fd)
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Port: 25, Addr: to.Addr().As4()}); err != unix.EINPROGRESS {
+			t.Fatal(err)
+		}
+		var name unix.RawSockaddrAny
+		from := localAddr(fd, &name)
+		if left, ok := nextTry(from, to); !ok || left > time.Second {
+			t.Errorf("it tries again in %v (%v), want a second at most", left, ok)
+		}
+		if _, ok := nextTry(from, netip.AddrPortFrom(to.Addr(), 26)); ok {
+			t.Error("it knows of a connection that is not")
+		}
+	})
+}

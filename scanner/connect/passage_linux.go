@@ -19,8 +19,7 @@ const (
 // got as far as the interface: a packet that a firewall of ours drops is an error there.
 // So the silence of others is told from that of our own firewall row by row.
 //
-// When a queue of ours was full, the kernel tries again half a second later, and not
-// after one second or more (TCP_RESOURCE_PROBE_INTERVAL): that makes more repetitions than seconds.
+// When a queue of ours was full, the kernel is in more of a hurry: see hurries.
 func (l *loop) passage(s *slot) passage {
 	switch {
 	case l.sockets.guarded(s.fd) && guardDrops(int(s.fd)) > 0:
@@ -29,7 +28,7 @@ func (l *loop) passage(s *slot) passage {
 		return passageHeld
 	case l.info.Retransmits == 0 || l.info.Retrans > 0:
 		return passageUnsaid
-	case l.info.Total_retrans > 0 && time.Duration(l.info.Retransmits)*time.Second > l.age(s):
+	case l.info.Total_retrans > 0 && l.hurries(s):
 		return passageCrowded
 	case l.info.Total_retrans > 0:
 		return passageDropped
