@@ -489,3 +489,32 @@ broken.example.org        unknown  dns-error                                    
 3 open, 0 closed, 0 filtered, 3 not probed, 1 undecided = 7 of 7 in 2 s
 Look at: 8.8.8.14:25 (mx2.example.org) certificate is for another name: smtpsweep explain cert-name-mismatch
 `
+
+// A DNS server that leads whatever does not exist to a machine of its own is told
+// of, and what it says of such a name is no fact about the name.
+func TestALyingResolverIsNotBelieved(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	server := scannertest.DNS(t, scannertest.DNSZone{"*": {"A 127.0.0.1"}, "mail.example.org": {"A 10.0.0.1"}})
+	dir := t.TempDir()
+	list := filepath.Join(dir, "list")
+	if err := os.WriteFile(list, []byte("gone.example.org\nmail.example.org\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Both addresses are never contacted behind a name of a list.
+	rows, journal := filepath.Join(dir, "rows.csv"), filepath.Join(dir, "run.jsonl")
+	code, _, said := invoke(t, "scan", "-i", list, "-o", journal, "-o", rows, "--resolver", server.String(), "-p", "25")
+	if code != exitUndecided || !strings.Contains(said, "Notice: the DNS server "+server.String()+" answers 127.0.0.1 for names that do not exist") {
+		t.Errorf("exit %d, want %d, and: %s", code, exitUndecided, said)
+	}
+	var got []string
+	for _, row := range rowsOfCSV(t, rows) {
+		got = append(got, strings.Join([]string{row["host"], row["state"], row["reason"], row["address"]}, " "))
+	}
+	slices.Sort(got)
+	if want := []string{"gone.example.org unknown dns-error ", "mail.example.org unknown reserved 10.0.0.1"}; !slices.Equal(got, want) {
+		t.Errorf("rows %q, want %q", got, want)
+	}
+	if text, err := os.ReadFile(journal); err != nil || !strings.Contains(string(text), `"resolver-invents"`) {
+		t.Errorf("the journal has no note of it (%v):\n%s", err, text)
+	}
+}
