@@ -13,7 +13,14 @@ import (
 // returns is suspicious: one of our own always is, one of another machine hardly
 // ever. Such a dial is repeated once while nobody else of the run dials, and the packets that
 // leave are counted: of a reset of our own, by the loopback interface alone.
-const mostAlone = 4 // dials of a job, when others than us send packets too
+//
+// A packet that another process sends by the loopback interface may be counted there a moment
+// after it was counted as sent. Between the two it makes our own SYN disappear from the counts, so
+// it takes two dials to say that none left.
+const (
+	mostAlone  = 4 // dials of a job, when others than us send packets too
+	aloneTwice = 2 // dials of a job before the last one, when nothing seems to leave
+)
 
 // A count is how many packets were sent by this machine.
 type count struct {
@@ -101,7 +108,7 @@ func (l *loop) judgeAlone(i int32, s *slot, syns int) {
 	case !before.ok, elsewhere > 0 && s.dials >= mostAlone:
 		l.networks.set(s.target, unsure)
 		l.conclude(i, s, evidence{errno: unix.ECONNREFUSED}, syns)
-	case elsewhere == 0:
+	case elsewhere == 0 && s.dials >= aloneTwice:
 		l.conclude(i, s, evidence{passage: passageRefused}, syns)
 	default:
 		l.again(i, s, syns)
