@@ -20,14 +20,15 @@ var mayImport = map[string][]string{
 	"scanner/connect":         {"scanner", "scanner/recverr", "targets"},
 	"scanner/smtp":            {"scanner", "targets"},
 	"scanner/egress/path":     {"scanner", "scanner/connect", "scanner/pace", "scanner/recverr", "targets"},
+	"scanner/egress":          {"scanner", "scanner/pace", "targets"},
 	"scanner/egress/policy":   {"scanner", "targets"},
 	"scanner/explain":         {},
 	"scanner/egress/reflect":  {},
 	"scanner/journal":         {"scanner", "targets"},
 	"scanner/scannertest":     {"scanner", "targets"},
 	"scanner/scannertest/lab": {},
-	"report":                  {"scanner", "scanner/egress/policy", "scanner/journal", "targets"},
-	"cmd/smtpsweep":           {"report", "scanner", "scanner/connect", "scanner/egress/path", "scanner/egress/policy", "scanner/egress/reflect", "scanner/explain", "scanner/journal", "scanner/pace", "scanner/recverr", "scanner/scannertest", "scanner/smtp", "targets"},
+	"report":                  {"scanner", "scanner/egress", "scanner/egress/policy", "scanner/journal", "scanner/pace", "targets"},
+	"cmd/smtpsweep":           {"report", "scanner", "scanner/connect", "scanner/egress", "scanner/egress/path", "scanner/egress/policy", "scanner/egress/reflect", "scanner/explain", "scanner/journal", "scanner/pace", "scanner/recverr", "scanner/scannertest", "scanner/smtp", "targets"},
 }
 
 // mayUse lists outside modules that are let in through few places only.
