@@ -58,8 +58,13 @@ func (f *outputFlags) register(flags *pflag.FlagSet) {
 func (f *outputFlags) apply(u *ui) { u.quiet, u.verbose, u.noColor = f.quiet, f.verbose, f.noColor }
 
 func (f *commonFlags) register(flags *pflag.FlagSet) {
-	f.timeout = seconds{d: 3900 * time.Millisecond, min: 50 * time.Millisecond, max: 5 * time.Minute}
 	flags.StringVar(&f.source, "source", "", "look from this `ADDRESS` or interface")
+	f.registerRest(flags)
+}
+
+// registerRest registers all but --source, which some commands take several times.
+func (f *commonFlags) registerRest(flags *pflag.FlagSet) {
+	f.timeout = seconds{d: 3900 * time.Millisecond, min: 50 * time.Millisecond, max: 5 * time.Minute}
 	flags.StringVar(&f.vantage, "vantage", "", "`NAME` of this place in the rows (default: host name)")
 	flags.StringArrayVar(&f.resolvers, "resolver", nil, "ask this DNS server (`ADDRESS`, ADDRESS:PORT) instead of the system's")
 	flags.StringVar(&f.caFile, "ca", "", "trust the certificates in this PEM `FILE` too")

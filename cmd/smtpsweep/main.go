@@ -116,6 +116,7 @@ pipelines. It never logs in and never sends mail.`,
   smtpsweep scan 192.0.2.0/24 -o mail.csv         # sweep a network into a spreadsheet
   smtpsweep scan mx:example.org                   # the mail servers of a domain
   smtpsweep trace mail.example.org                # at which hop port 25 is stopped
+  smtpsweep egress                                # can mail leave this network?
   smtpsweep report last -o mail.xml               # the newest run again, in another format
   smtpsweep explain "554 5.7.1 Relay access denied"`,
 		Version:       version(),
@@ -130,7 +131,7 @@ pipelines. It never logs in and never sends mail.`,
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newScan(u), newReflect(u), newTrace(u), newReport(u), newExplain(u), newDemo(u), newSelftest(u), newVersion(u))
+	root.AddCommand(newScan(u), newEgress(u), newReflect(u), newTrace(u), newReport(u), newExplain(u), newDemo(u), newSelftest(u), newVersion(u))
 	root.SetUsageTemplate(strings.NewReplacer(
 		"FlagUsages ", "FlagUsagesWrapped 100 ",
 		"{{if .HasAvailableSubCommands}}\n  {{.CommandPath}} [command]{{end}}", "{{if not .Runnable}}\n  {{.CommandPath}} COMMAND{{end}}",

@@ -32,6 +32,7 @@ type outputs struct {
 	files   []output
 	copies  []output        // journals made of what is whole of a damaged one
 	journal string          // the .jsonl among the -o of a scan, which is the journal; "" if there is none
+	silent  bool            // nothing more is written to stdout
 	stop    context.Context // whose end stops the writing of files; nil for never
 	temps   temps
 

@@ -22,6 +22,7 @@ type rendering struct {
 	wrote      []string
 	lost       []string // what was damaged
 	unfinished []unfinished
+	audit      bool // of egress: what is to be said is on its screen
 }
 
 // An unfinished run has not decided every endpoint that it could.
@@ -35,6 +36,11 @@ func (o *outputs) render(paths []string, salvage, withStdout bool, elapsed time.
 	defer closeAll(readers)
 	if err != nil {
 		return nil, err
+	}
+	if audit, err := isAudit(readers); err != nil {
+		return nil, err
+	} else if audit {
+		return o.renderAudit(readers, withStdout)
 	}
 	facts, err := readFacts(readers)
 	if err != nil {
@@ -292,6 +298,10 @@ func rowOf(entry journal.Entry) (report.Row, error) {
 
 // sayTotals prints what every table ends with, and for other formats stderr gets.
 func (o *outputs) sayTotals(r *rendering, journalPath string) error {
+	if r.audit {
+		o.sayWrote(r)
+		return nil
+	}
 	lines := []string{report.Summary(r.totals)}
 	for _, lost := range r.lost {
 		lines = append(lines, "Lost: "+oneLine(lost))
@@ -317,9 +327,7 @@ func (o *outputs) sayTotals(r *rendering, journalPath string) error {
 			o.u.say("%s", line)
 		}
 	}
-	for _, w := range r.wrote {
-		o.u.say("Wrote %s.", w)
-	}
+	o.sayWrote(r)
 	if journalPath != "" {
 		o.u.say("Journal: %s (again, in any format: smtpsweep report last -o mail.xml)", journalPath)
 	}
@@ -327,6 +335,13 @@ func (o *outputs) sayTotals(r *rendering, journalPath string) error {
 		return outputError("stdout", err)
 	}
 	return nil
+}
+
+// sayWrote names the files that were written.
+func (o *outputs) sayWrote(r *rendering) {
+	for _, w := range r.wrote {
+		o.u.say("Wrote %s.", w)
+	}
 }
 
 // portsOf returns the ports of a run.
