@@ -183,7 +183,7 @@ func (s *sweep) endNotes() {
 	if s.resumed != nil && s.answeredOn25() {
 		return
 	}
-	s.note("egress-25-suspect", "public addresses answered, but none on 25: this network may let no port 25 out; smtpsweep explain egress-25-suspect says how to make sure (a later version will find out: smtpsweep egress)")
+	s.note("egress-25-suspect", "public addresses answered, but none on 25: this network may let no port 25 out; smtpsweep egress finds out, and smtpsweep explain egress-25-suspect says how to see it without it")
 }
 
 // answeredOn25 reports whether an earlier part of the run has a public address

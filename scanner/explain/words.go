@@ -36,11 +36,7 @@ func ownWord(tok string) (topic, bool) {
 		if t, ok := ownTopics[k+"="+v]; ok {
 			return named(t, v), true
 		}
-		t, ok := findingTopics[v]
-		if !ok {
-			t, ok = reflectTopics[v]
-		}
-		if ok && k == "finding" {
+		if t, ok := findingTopic(v); ok && k == "finding" {
 			return named(t, v), true
 		}
 		tok = v

@@ -73,7 +73,7 @@ var findingTopics = map[string]topic{
 	"inside-view":          {name: "note", means: []string{"One of the targets is an address of this machine itself. A connection to it does not leave the machine, and does not pass the firewall that others meet: open here does not mean open for others."}, do: []string{"Scan that address from another machine, best from outside your network."}, see: []string{"ip addr show", "ss -ltnp 'sport = :25'"}, who: whoYou},
 	"icmp-limited":         {name: "note", means: []string{"A router rejects connections to this network and does not answer each attempt: of the same endpoints it told at one time and was silent at another. Most routers limit how many ICMP messages they send; Linux sends one a second to one receiver, after the first six. So silence on a port that it rejects at the neighbours may be the same rule, or may not: rows say what was seen, and silence stays no-response."}, cause: []string{"the router limits its ICMP messages, as it should (icmp_ratelimit)", "packets are lost on the way"}, do: []string{"To know more of them, scan that network alone and slowly: smtpsweep scan --rate 0.5 NETWORK.", "Ask whoever runs the device in icmp_from what it rejects."}, see: []string{"sysctl net.ipv4.icmp_ratelimit net.ipv4.icmp_ratemask", "sudo traceroute -T -p 25 {ip}"}, who: "whoever runs the device in icmp_from", source: "RFC 1812, section 4.3.2.8; RFC 4443, section 2.4 (f)"},
 	"trace-cut":            {name: "note", means: []string{"The trace of a host was ended before every hop was asked: somebody stopped it, or its time was over, as where many hops are silent. What it says of hops is right; an interval may be wider than it would be."}, do: []string{"Trace again, with fewer ports or --flows 1."}, see: []string{"sudo traceroute -T -p 25 {ip}"}, who: whoYou},
-	"egress-25-suspect":    {name: "note", means: []string{"Public addresses answered on other ports, and none on 25: likely your own network or provider blocks outgoing port 25, so silence on 25 says nothing about the targets."}, do: []string{"Make sure with nc and traceroute -T -p 25 to several destinations: silence on 25 from all of them, and answers on 587, mean a block on your side. (It will be the work of smtpsweep egress.)", "If it is so: ask the provider to open port 25, or send through a relay on 587 or 465."}, see: []string{"sudo traceroute -T -p 25 198.51.100.25", "sudo traceroute -T -p 587 198.51.100.25"}, who: whoProvider + " or your firewall team", source: "RFC 5068"},
+	"egress-25-suspect":    {name: "note", means: []string{"Public addresses answered on other ports, and none on 25: likely your own network or provider blocks outgoing port 25, so silence on 25 says nothing about the targets."}, do: []string{"Make sure: smtpsweep egress calls several mail operators on each port, and says who stops it and where. By hand, with nc and traceroute -T -p 25 to several destinations: silence on 25 from all of them, and answers on 587, mean a block on your side.", "If it is so: ask the provider to open port 25, or send through a relay on 587 or 465."}, see: []string{"sudo traceroute -T -p 25 198.51.100.25", "sudo traceroute -T -p 587 198.51.100.25"}, who: whoProvider + " or your firewall team", source: "RFC 5068"},
 }
 
 // lookupOwn finds one of our words in the tables. "tls-failed" is a service
@@ -83,9 +83,15 @@ func lookupOwn(word string) (topic, bool) {
 	if t, ok := ownTopics[word]; ok {
 		return t, true
 	}
-	if t, ok := findingTopics[word]; ok {
-		return t, true
+	return findingTopic(word)
+}
+
+// findingTopic finds a finding, a note, or a cause of an egress verdict.
+func findingTopic(word string) (topic, bool) {
+	for _, topics := range []map[string]topic{findingTopics, egressTopics, reflectTopics} {
+		if t, ok := topics[word]; ok {
+			return t, true
+		}
 	}
-	t, ok := reflectTopics[word]
-	return t, ok
+	return topic{}, false
 }
