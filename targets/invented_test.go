@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A lyingZone is what a provider's DNS server says that leads names that do not
-// exist to a page of its own.
+// lyingServer is a provider's DNS server that leads names that do not exist to a
+// page of its own.
 func lyingServer(t *testing.T) *nameServer {
 	s := newNameServer(t, map[string]string{
 		"mail.example.org. A":    "mail.example.org. 60 IN A 203.0.113.25",
@@ -16,6 +16,8 @@ func lyingServer(t *testing.T) *nameServer {
 		"both.example.org. AAAA": "-",
 		"example.org. MX":        "example.org. 60 IN MX 10 gone.example.org.\nexample.org. 60 IN MX 20 mail.example.org.",
 	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.invents = "198.51.100.80"
 	return s
 }
@@ -60,6 +62,8 @@ func TestHonestServersAreAskedOneQuestionMore(t *testing.T) {
 	for _, name := range []string{"gone.example.org", "mail.example.org", "mail.example.org"} {
 		r.Resolve(context.Background(), Name{Text: name})
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	n := 0
 	for question, count := range s.asked {
 		if strings.HasSuffix(question, ".example.com. A") || strings.HasSuffix(question, ".example.com. AAAA") {

@@ -65,6 +65,7 @@ func (s *nameServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	s.mu.Lock()
 	s.asked[key]++
 	text, ok := s.zone[key]
+	invents := s.invents
 	s.mu.Unlock()
 	m := new(dns.Msg).SetReply(q)
 	m.RecursionAvailable = true
@@ -82,9 +83,9 @@ func (s *nameServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	switch {
 	case text == "silent":
 		return
-	case !ok && s.invents != "":
+	case !ok && invents != "":
 		if q.Question[0].Qtype == dns.TypeA {
-			rr, err := dns.NewRR(q.Question[0].Name + " 60 IN A " + s.invents)
+			rr, err := dns.NewRR(q.Question[0].Name + " 60 IN A " + invents)
 			if err != nil {
 				panic(err)
 			}
