@@ -12,7 +12,7 @@ const (
 	// sweepMemory is what a sweep may take beside what it begins with, before
 	// garbage is collected as often as that needs: with the program itself it
 	// stays below 80 MB, 2,000 conversations under way included.
-	sweepMemory = 60 << 20
+	sweepMemory = 51 << 20
 
 	// quietGC is the growth in percent after which garbage is collected while
 	// nobody is talked to: a dial leaves next to none, so that it comes at no price.

@@ -93,7 +93,7 @@ func TestMemoryOfConversations(t *testing.T) {
 		s := startScanTo(t, l, []string{"csv", "jsonl"}, "-p", "25", "--rate", "0", prefix.String())
 		m := s.watchMemory(t)
 		s.mustBeDone(t)
-		m.check(t, 80<<10)
+		m.check(t, 80e6>>10)
 		checkEach(t, s.file("csv"), prefix, []uint16{25}, func(r map[string]string, addr netip.Addr, _ uint16) {
 			if r["service"] != "smtp" || r["starttls"] != "offered" || r["tls_version"] == "" {
 				t.Errorf("%s: %v", addr, r)
