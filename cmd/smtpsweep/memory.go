@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/smtpsweep/smtpsweep/scanner/journal"
 )
@@ -18,10 +19,30 @@ const (
 	// nobody is talked to: a dial leaves next to none, so that it comes at no price.
 	quietGC = 10
 
-	// talkGC is the same while conversations are held: each leaves some 50 KB, and
-	// few are enough to keep the processors busy. sweepMemory bounds it.
-	talkGC = 300
+	// busyGC is the same while some conversations are held: each leaves some 50 KB,
+	// and few are enough to keep the processors busy. sweepMemory bounds it.
+	busyGC = 300
+
+	manyTalk = 32 // conversations from which on it is busy
+	fewTalk  = 8  // and down to which it stays so
 )
+
+// A talkGC sets how often garbage is collected by how many conversations are held.
+type talkGC struct {
+	on   bool // limitMemory found nothing set by the user
+	busy atomic.Bool
+}
+
+// follow is told how many conversations are held.
+func (g *talkGC) follow(held int64) {
+	switch {
+	case !g.on:
+	case held == manyTalk && g.busy.CompareAndSwap(false, true):
+		debug.SetGCPercent(busyGC)
+	case held == fewTalk && g.busy.CompareAndSwap(true, false):
+		debug.SetGCPercent(quietGC)
+	}
+}
 
 // limitMemory bounds the memory of a sweep and its reports, unless whoever runs it
 // has set how (GOGC, GOMEMLIMIT). It is called when all is made that grows with
@@ -33,11 +54,8 @@ func (s *sweep) limitMemory() {
 	var now runtime.MemStats
 	runtime.ReadMemStats(&now)
 	limit := debug.SetMemoryLimit(int64(now.HeapAlloc) + sweepMemory)
-	growth := talkGC
-	if s.f.probe.text == "port" {
-		growth = quietGC
-	}
-	percent := debug.SetGCPercent(growth)
+	percent := debug.SetGCPercent(quietGC)
+	s.gc.on = true
 	s.unlimit = func() {
 		debug.SetMemoryLimit(limit)
 		debug.SetGCPercent(percent)

@@ -40,11 +40,12 @@ func (s *sweep) sayStopping(ctx context.Context) (release func()) {
 type counted struct {
 	scanner.Prober
 	now *atomic.Int64
+	gc  *talkGC
 }
 
 func (c counted) Probe(ctx context.Context, conn net.Conn, obs *scanner.Observation) *scanner.Service {
-	c.now.Add(1)
-	defer c.now.Add(-1)
+	c.gc.follow(c.now.Add(1))
+	defer func() { c.gc.follow(c.now.Add(-1)) }()
 	return c.Prober.Probe(ctx, conn, obs)
 }
 

@@ -58,6 +58,7 @@ type sweep struct {
 	engine  *connect.Engine
 	talking atomic.Int64          // conversations that are held now
 	unlimit func()                // ends what limitMemory began
+	gc      talkGC                // how often garbage is collected, by how many talk
 	shared  map[hostPort][]uint32 // numbers of the names that lead to one endpoint, if several do
 
 	noteMu sync.Mutex // guards following
@@ -255,7 +256,7 @@ func (s *sweep) prober() scanner.Prober {
 	if s.f.probe.text == "banner" {
 		p.Mode = smtp.BannerOnly
 	}
-	return counted{p, &s.talking}
+	return counted{p, &s.talking, &s.gc}
 }
 
 // header is what a streamed report says of the run.
