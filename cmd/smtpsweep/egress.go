@@ -234,21 +234,29 @@ func (a *audit) checkFormats() error {
 	return nil
 }
 
-// plan finds out whom to contact.
-func (a *audit) plan(ctx context.Context) error {
+// findNames finds out whom to contact, by one way or another, and looks the names up.
+func (a *audit) findNames(ctx context.Context, find func() (*destinations, error)) (d *destinations, err error) {
 	servers, err := a.f.resolverAddrs()
 	if err != nil {
-		return err
+		return d, err
 	}
-	d, err := a.destinations()
-	if err != nil {
-		return err
+	if d, err = find(); err != nil {
+		return d, err
 	}
 	if a.resolver, err = targets.NewResolver(servers); err != nil && d.plan.NameCount() > 0 {
-		return fail(exitEnvironment, "resolver: %w", err)
+		return d, fail(exitEnvironment, "resolver: %w", err)
 	}
 	a.operators = d.operators
 	d.lookUp(ctx, a.resolver)
+	return d, nil
+}
+
+// plan finds out whom to contact.
+func (a *audit) plan(ctx context.Context) error {
+	d, err := a.findNames(ctx, a.destinations)
+	if err != nil {
+		return err
+	}
 	for _, v := range a.views {
 		v.plan = egress.NewPlan(a.request(d, v))
 	}

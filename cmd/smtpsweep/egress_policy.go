@@ -14,7 +14,6 @@ import (
 	"github.com/smtpsweep/smtpsweep/scanner/egress/reflect"
 	"github.com/smtpsweep/smtpsweep/scanner/journal"
 	"github.com/smtpsweep/smtpsweep/scanner/smtp"
-	"github.com/smtpsweep/smtpsweep/targets"
 )
 
 // With --policy nobody is asked whether mail may leave, but whether each segment lets
@@ -57,19 +56,10 @@ func ownViews(name string, f *egressFlags) (out []*vantage) {
 
 // policyPlans makes the plan of each vantage.
 func (a *audit) policyPlans(ctx context.Context) error {
-	servers, err := a.f.resolverAddrs()
+	d, err := a.findNames(ctx, a.policyHosts)
 	if err != nil {
 		return err
 	}
-	d, err := a.policyHosts()
-	if err != nil {
-		return err
-	}
-	if a.resolver, err = targets.NewResolver(servers); err != nil && d.plan.NameCount() > 0 {
-		return fail(exitEnvironment, "resolver: %w", err)
-	}
-	a.operators = d.operators
-	d.lookUp(ctx, a.resolver)
 	for _, v := range a.views {
 		v.plan = a.policyPlan(d, v)
 	}
