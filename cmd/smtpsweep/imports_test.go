@@ -16,10 +16,11 @@ var mayImport = map[string][]string{
 	"targets":                 {},
 	"scanner":                 {"targets"},
 	"scanner/pace":            {"scanner", "targets"},
+	"scanner/outgoing":        {},
 	"scanner/recverr":         {"scanner", "targets"},
-	"scanner/connect":         {"scanner", "scanner/recverr", "targets"},
+	"scanner/connect":         {"scanner", "scanner/outgoing", "scanner/recverr", "targets"},
 	"scanner/smtp":            {"scanner", "targets"},
-	"scanner/egress/path":     {"scanner", "scanner/connect", "scanner/pace", "scanner/recverr", "targets"},
+	"scanner/egress/path":     {"scanner", "scanner/connect", "scanner/outgoing", "scanner/pace", "scanner/recverr", "targets"},
 	"scanner/egress":          {"scanner", "scanner/pace", "targets"},
 	"scanner/egress/policy":   {"scanner", "targets"},
 	"scanner/explain":         {},
@@ -28,7 +29,7 @@ var mayImport = map[string][]string{
 	"scanner/scannertest":     {"scanner", "targets"},
 	"scanner/scannertest/lab": {},
 	"report":                  {"scanner", "scanner/egress", "scanner/egress/policy", "scanner/journal", "scanner/pace", "targets"},
-	"cmd/smtpsweep":           {"report", "scanner", "scanner/connect", "scanner/egress", "scanner/egress/path", "scanner/egress/policy", "scanner/egress/reflect", "scanner/explain", "scanner/journal", "scanner/pace", "scanner/recverr", "scanner/scannertest", "scanner/smtp", "targets"},
+	"cmd/smtpsweep":           {"report", "scanner", "scanner/connect", "scanner/egress", "scanner/egress/path", "scanner/egress/policy", "scanner/egress/reflect", "scanner/explain", "scanner/journal", "scanner/outgoing", "scanner/pace", "scanner/recverr", "scanner/scannertest", "scanner/smtp", "targets"},
 }
 
 // mayUse lists outside modules that are let in through few places only.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/smtpsweep/smtpsweep/scanner"
+	"github.com/smtpsweep/smtpsweep/scanner/outgoing"
 	"github.com/smtpsweep/smtpsweep/scanner/recverr"
 )
 
@@ -39,7 +40,7 @@ type loop struct {
 	networks networks // see guard
 
 	atOnce        bool // the answer being seen to was there when connect returned
-	before, after count
+	before, after outgoing.Count
 
 	paths  paths
 	misses uint32       // dials since one whose answer was there when connect returned

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/smtpsweep/smtpsweep/scanner"
+	"github.com/smtpsweep/smtpsweep/scanner/outgoing"
 	"github.com/smtpsweep/smtpsweep/scanner/recverr"
 )
 
@@ -80,9 +81,9 @@ func (d *sockets) dial(ctx context.Context, a attempt) (answer, error) {
 	}
 	defer unix.Close(fd)
 	dest := sockaddr(d.Port.Addr(), a.port)
-	var before count
+	var before outgoing.Count
 	if a.counts {
-		before = countSent(false)
+		before = outgoing.Read(false)
 	}
 	begun := time.Now()
 	err = unix.Connect(fd, dest)
@@ -96,7 +97,7 @@ func (d *sockets) dial(ctx context.Context, a attempt) (answer, error) {
 		return answer{}, err
 	}
 	if a.counts {
-		ans.own = before.own(countSent(true))
+		ans.own = own(before, outgoing.Read(true))
 	}
 	if d.tap != nil {
 		err = d.tap.read(localPort(fd), begun, &ans)
